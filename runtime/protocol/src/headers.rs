@@ -1,0 +1,29 @@
+//! Names of the HTTP headers, in lower case as HTTP/1.1 libraries want them.
+
+/// Request: pin a runtime. Response: the runtime that did the work.
+pub const RUNTIME: &str = "x-stoic-runtime";
+/// Request: placement mode, `pinned` or `selector`.
+pub const MODE: &str = "x-stoic-mode";
+/// Request: number of items in the body, where the client knows it.
+pub const ITEMS: &str = "x-stoic-items";
+/// Request: what to do with the input: `infer` (default) or another action of the function, `train`.
+pub const ACTION: &str = "x-stoic-action";
+/// Response: `cold` (no ready pod existed when the invocation arrived) or `warm`.
+pub const START: &str = "x-stoic-start";
+/// Response: site of the runtime that did the work.
+pub const SITE: &str = "x-stoic-site";
+/// Response: name of the pod that did the work.
+pub const POD: &str = "x-stoic-pod";
+/// Both ways, gateway and pod: identity of the invocation.
+pub const INVOCATION: &str = "x-stoic-invocation";
+/// Response: predicted parts of the response time in seconds:
+/// `queue=0;transfer=4.52;deployment=0;processing=2.31;response=6.83;low90=6.2;high90=7.4`.
+pub const PREDICTED: &str = "x-stoic-predicted";
+/// Response: actual parts in the same form, without the interval.
+pub const ACTUAL: &str = "x-stoic-actual";
+/// Response: what was emulated on the way: `link`, `deployment`, or both, comma-separated.
+pub const EMULATED: &str = "x-stoic-emulated";
+/// Response: version of the model that served the invocation.
+pub const MODEL: &str = "x-stoic-model";
+/// Response: why the runtime was chosen, in one line.
+pub const REASON: &str = "x-stoic-reason";

@@ -1,0 +1,68 @@
+//! What the gateway and its pods say to each other: header names, media types, batch requests,
+//! progress lines and problems. Types and names only; this crate knows no HTTP library, no storage
+//! and no model.
+
+pub mod batch;
+pub mod headers;
+pub mod problem;
+pub mod progress;
+
+pub use batch::{BatchRequest, ItemRange, ModelRef, OutputRef, PackageRef};
+pub use problem::Problem;
+pub use progress::{PodReport, ProgressLine};
+
+/// Media type of a [`BatchRequest`] body.
+pub const BATCH_MEDIA_TYPE: &str = "application/vnd.stoic.batch+json";
+/// Media type of a stream of [`ProgressLine`]s, one JSON object a line.
+pub const NDJSON_MEDIA_TYPE: &str = "application/x-ndjson";
+/// Media type of a [`Problem`] (RFC 9457).
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+/// Media type of a zip package.
+pub const ZIP_MEDIA_TYPE: &str = "application/zip";
+/// Media type of a tar package.
+pub const TAR_MEDIA_TYPE: &str = "application/x-tar";
+
+/// Paths a pod answers beside the invocation itself (`POST /`).
+pub mod paths {
+    /// Readiness: 200 once the model is loaded and has run once, 503 before and while draining.
+    pub const HEALTH: &str = "/healthz";
+    /// Prometheus metrics of the pod.
+    pub const METRICS: &str = "/metrics";
+    /// `GET ?items=N`: a package of N representative items, for bootstrap (paper, section 3.7).
+    /// 404 where the function has no sample.
+    pub const SAMPLE: &str = "/_stoic/sample";
+    /// `PUT` with a JSON `ModelRef`: load this model, run it once, and serve it from now on.
+    /// Answers 204; 404 where the function takes no models; on failure a problem, and the former
+    /// model stays in force.
+    pub const MODEL: &str = "/_stoic/model";
+    /// `GET`: the `PodReport` of this pod.
+    pub const REPORT: &str = "/_stoic/report";
+}
+
+/// Environment variables with which a site starts a pod.
+pub mod env {
+    /// Port to listen on (default 8080). Any HTTP container honours this one.
+    pub const PORT: &str = "PORT";
+    /// Address to bind (default `0.0.0.0`; process sites say `127.0.0.1`).
+    pub const HOST: &str = "STOIC_HOST";
+    /// Name of the pod, for logs.
+    pub const POD: &str = "STOIC_POD";
+    /// Name of the function.
+    pub const FUNCTION: &str = "STOIC_FUNCTION";
+    /// Name of the runtime: `edge`, `cpu`, `gpu1`, ...
+    pub const RUNTIME: &str = "STOIC_RUNTIME";
+    /// Threads the pod may compute with (default: all).
+    pub const THREADS: &str = "STOIC_THREADS";
+    /// `fp32`, `bf16`, or `auto` (bf16 where the device computes it natively).
+    pub const PRECISION: &str = "STOIC_PRECISION";
+    /// Comma-separated devices, one worker each: `cpu`, `cuda:0`, `cuda:0,cuda:1`.
+    pub const DEVICES: &str = "STOIC_DEVICES";
+    /// Number of CPU workers (thread groups); threads are divided evenly among them (default 1).
+    pub const WORKERS: &str = "STOIC_WORKERS";
+    /// URL or path of the model to load at start, where one has been published.
+    pub const MODEL: &str = "STOIC_MODEL";
+    /// Version of that model.
+    pub const MODEL_VERSION: &str = "STOIC_MODEL_VERSION";
+    /// Identity of the gateway that owns the pod; how orphans are recognised.
+    pub const GATEWAY: &str = "STOIC_GATEWAY_ID";
+}
