@@ -1,0 +1,359 @@
+//! The choice of a runtime, from estimates. It knows no models: [`crate::decide`]
+//! makes the estimates and comes here.
+
+use std::fmt;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::estimate::Estimate;
+
+/// A runtime that could take the invocation.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The runtime's name.
+    pub runtime: &'a str,
+    /// Whether it can take work at all (the inquisitor's word, section 3.7).
+    pub available: bool,
+    /// Its estimate; `None` or an unknown response when there is no data.
+    pub estimate: Option<&'a Estimate>,
+}
+
+/// How a runtime is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Mode<'a> {
+    /// The runtime of this name, whatever is predicted.
+    Pinned(&'a str),
+    /// The runtime of least expected response (the paper's selector mode).
+    Selector {
+        /// Who got the last invocation like this one (same function, about the
+        /// same size), if that matters.
+        incumbent: Option<&'a str>,
+        /// By how much another must be better to take over from the incumbent.
+        margin: Margin,
+    },
+}
+
+impl Mode<'_> {
+    /// Selector mode without an incumbent.
+    #[must_use]
+    pub const fn selector() -> Self {
+        Self::Selector {
+            incumbent: None,
+            margin: Margin::DEFAULT,
+        }
+    }
+}
+
+/// Hysteresis: an incumbent keeps the work unless the best is better by more
+/// than the larger of the two. With estimates that wander by less than half the
+/// margin around fixed values the choice changes at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Margin {
+    /// Share of the best's expected response.
+    pub relative: f64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Margin {
+    /// Two per cent, and ten milliseconds: small against what placement gains
+    /// and large against jitter.
+    pub const DEFAULT: Self = Self {
+        relative: 0.02,
+        seconds: 0.010,
+    };
+
+    fn around(&self, best: f64) -> f64 {
+        (self.relative * best).max(self.seconds).max(0.0)
+    }
+}
+
+impl Default for Margin {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// The runtime chosen, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Choice {
+    /// Index among the candidates given.
+    pub index: usize,
+    /// Why it was chosen; its `Display` is a sentence for people.
+    pub reason: Reason,
+}
+
+/// Why a runtime was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The caller asked for it.
+    Pinned,
+    /// Of those available it alone has an estimate, or it alone is available.
+    Only {
+        /// Expected response, seconds; `None` when unknown.
+        expected_s: Option<f64>,
+    },
+    /// It has the least expected response.
+    Least {
+        /// Expected response, seconds.
+        expected_s: f64,
+        /// Index of the next best.
+        next: usize,
+        /// By how many seconds the next best is slower.
+        ahead_s: f64,
+    },
+    /// Another is better, but by no more than the margin.
+    Incumbent {
+        /// Expected response, seconds.
+        expected_s: f64,
+        /// Index of the best.
+        best: usize,
+        /// By how many seconds the best is faster.
+        behind_s: f64,
+    },
+    /// Nothing is known of any runtime that is available; the first one in
+    /// order was taken.
+    NothingKnown,
+    /// No available runtime has a whole estimate; this one has the least
+    /// expected response of those whose processing time is known.
+    PartlyKnown {
+        /// Sum of the known parts, seconds.
+        expected_s: f64,
+    },
+}
+
+impl Reason {
+    /// A stable word for labels and headers.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Only { .. } => "only",
+            Self::Least { .. } => "least",
+            Self::Incumbent { .. } => "incumbent",
+            Self::NothingKnown => "nothing_known",
+            Self::PartlyKnown { .. } => "partly_known",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pinned => f.write_str("pinned by the caller"),
+            Self::Only {
+                expected_s: Some(s),
+            } => write!(f, "the only one available with an estimate, {s:.3} s"),
+            Self::Only { expected_s: None } => f.write_str("the only one available"),
+            Self::Least {
+                expected_s,
+                ahead_s,
+                ..
+            } => write!(
+                f,
+                "least expected response, {expected_s:.3} s, {ahead_s:.3} s ahead of the next"
+            ),
+            Self::Incumbent {
+                expected_s,
+                behind_s,
+                ..
+            } => write!(
+                f,
+                "kept at {expected_s:.3} s: the best is {behind_s:.3} s faster, within the margin"
+            ),
+            Self::NothingKnown => {
+                f.write_str("nothing is known yet of any available one: the first in order")
+            }
+            Self::PartlyKnown { expected_s } => write!(
+                f,
+                "least of those whose processing time is known, {expected_s:.3} s in the known parts"
+            ),
+        }
+    }
+}
+
+/// Why no runtime was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ChoiceError {
+    /// There is no candidate at all.
+    #[error("no runtime is configured for this function; configure at least one")]
+    NoCandidates,
+    /// Every candidate is unavailable.
+    #[error(
+        "none of the {candidates} runtimes is available; \
+         retry later, or look at `stoic runtimes` for the cause"
+    )]
+    NoneAvailable {
+        /// How many there are.
+        candidates: usize,
+    },
+    /// The pinned runtime does not exist.
+    #[error("there is no runtime `{runtime}`; there are: {known}")]
+    PinnedUnknown {
+        /// What was asked for.
+        runtime: String,
+        /// The names there are, separated by commas.
+        known: String,
+    },
+    /// The pinned runtime exists but is unavailable.
+    #[error("runtime `{runtime}` is unavailable; retry later, or leave the choice to the selector")]
+    PinnedUnavailable {
+        /// What was asked for.
+        runtime: String,
+    },
+}
+
+impl ChoiceError {
+    /// A stable word for error codes.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCandidates => "no_runtimes",
+            Self::NoneAvailable { .. } => "no_runtime_available",
+            Self::PinnedUnknown { .. } => "unknown_runtime",
+            Self::PinnedUnavailable { .. } => "runtime_unavailable",
+        }
+    }
+}
+
+/// Chooses a runtime.
+///
+/// Never an unavailable one. Selector mode takes the least expected response;
+/// equals go by order. A runtime without a whole estimate is only taken when no
+/// available one has one: then the one of least known parts among those whose
+/// processing time is known, else the first available.
+///
+/// # Errors
+/// When no candidate is available, or the pinned one is unavailable or unknown.
+pub fn choose(candidates: &[Candidate<'_>], mode: Mode<'_>) -> Result<Choice, ChoiceError> {
+    choose_among(candidates.len(), |index| candidates[index], mode)
+}
+
+/// How much is known of a candidate; less is better, as is less time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Knowledge {
+    Whole,
+    Processing,
+    Nothing,
+}
+
+fn knowledge(candidate: &Candidate<'_>) -> (Knowledge, f64) {
+    match candidate.estimate {
+        Some(estimate) if estimate.response.mean.is_finite() => {
+            let mean = estimate.response.mean;
+            if estimate.response.known {
+                (Knowledge::Whole, mean)
+            } else if estimate.processing.known {
+                (Knowledge::Processing, mean)
+            } else {
+                (Knowledge::Nothing, 0.0)
+            }
+        }
+        _ => (Knowledge::Nothing, 0.0),
+    }
+}
+
+/// [`choose`] without a slice, for callers that hold their candidates in
+/// another shape.
+pub(crate) fn choose_among<'a>(
+    count: usize,
+    candidate: impl Fn(usize) -> Candidate<'a>,
+    mode: Mode<'_>,
+) -> Result<Choice, ChoiceError> {
+    if count == 0 {
+        return Err(ChoiceError::NoCandidates);
+    }
+    let (incumbent, margin) = match mode {
+        Mode::Pinned(runtime) => return pinned(count, candidate, runtime),
+        Mode::Selector { incumbent, margin } => (incumbent, margin),
+    };
+
+    let mut best: Option<(usize, Knowledge, f64)> = None;
+    // The next best, among those of which as much is known as of the best.
+    let mut next: Option<(usize, f64)> = None;
+    let mut available = 0usize;
+    let mut kept: Option<(usize, f64)> = None;
+    for index in 0..count {
+        let this = candidate(index);
+        if !this.available {
+            continue;
+        }
+        available += 1;
+        let (known, seconds) = knowledge(&this);
+        if known == Knowledge::Whole && kept.is_none() && incumbent == Some(this.runtime) {
+            kept = Some((index, seconds));
+        }
+        match best {
+            Some((_, so_far, _)) if known > so_far => {}
+            Some((_, so_far, least)) if known == so_far && seconds >= least => {
+                if next.is_none_or(|(_, second)| seconds < second) {
+                    next = Some((index, seconds));
+                }
+            }
+            _ => {
+                next = best
+                    .filter(|(_, so_far, _)| *so_far == known)
+                    .map(|(index, _, seconds)| (index, seconds));
+                best = Some((index, known, seconds));
+            }
+        }
+    }
+    let Some((index, known, expected_s)) = best else {
+        return Err(ChoiceError::NoneAvailable { candidates: count });
+    };
+    if let Some((incumbent, seconds)) = kept
+        && incumbent != index
+        && seconds - expected_s <= margin.around(expected_s)
+    {
+        return Ok(Choice {
+            index: incumbent,
+            reason: Reason::Incumbent {
+                expected_s: seconds,
+                best: index,
+                behind_s: seconds - expected_s,
+            },
+        });
+    }
+    let reason = match (known, next) {
+        (Knowledge::Whole, Some((next, seconds))) => Reason::Least {
+            expected_s,
+            next,
+            ahead_s: seconds - expected_s,
+        },
+        (Knowledge::Whole, None) => Reason::Only {
+            expected_s: Some(expected_s),
+        },
+        (Knowledge::Processing, _) => Reason::PartlyKnown { expected_s },
+        (Knowledge::Nothing, _) if available == 1 => Reason::Only { expected_s: None },
+        (Knowledge::Nothing, _) => Reason::NothingKnown,
+    };
+    Ok(Choice { index, reason })
+}
+
+fn pinned<'a>(
+    count: usize,
+    candidate: impl Fn(usize) -> Candidate<'a>,
+    runtime: &str,
+) -> Result<Choice, ChoiceError> {
+    match (0..count).find(|&index| candidate(index).runtime == runtime) {
+        Some(index) if candidate(index).available => Ok(Choice {
+            index,
+            reason: Reason::Pinned,
+        }),
+        Some(_) => Err(ChoiceError::PinnedUnavailable {
+            runtime: runtime.to_owned(),
+        }),
+        None => {
+            let names: Vec<&str> = (0..count).map(|index| candidate(index).runtime).collect();
+            Err(ChoiceError::PinnedUnknown {
+                runtime: runtime.to_owned(),
+                known: names.join(", "),
+            })
+        }
+    }
+}

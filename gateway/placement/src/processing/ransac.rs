@@ -1,0 +1,205 @@
+//! The paper's Algorithm 1: random sample consensus around a Bayesian ridge
+//! regression of seconds on batch size.
+//!
+//! The listing leaves some things open; here they are settled so:
+//!
+//! * *Line 14* increments the iteration only where a sample is no improvement,
+//!   under an `else` whose `if` is unclear. Here every pass counts, so the loop
+//!   makes exactly `k` passes.
+//! * *Line 5* runs over the sample and not, as in textbook RANSAC, over all
+//!   observations. This is kept as printed: with samples of half the points
+//!   it amounts to least trimmed squares.
+//! * *Line 6*: the error of a point is its absolute residual in seconds. The
+//!   threshold `t` grows with the prediction, since the noise of a batch of a
+//!   thousand images is not that of ten (`relative_threshold`).
+//! * *Lines 10, 11*: "average error" is the root mean square error over
+//!   `fit_data`, as datum (7) names it, and must be less than `e` (the printed
+//!   `;` stands for `<`). `e` starts at the configured bound, infinity by
+//!   default.
+//! * *Data (2)*: before any sample qualifies, `M` is the regression on all
+//!   observations, so there is always a model.
+//! * *"parameters that best fit the data"*: the winner is a regression on half
+//!   of the points. One last regression over all observations within `t` of it
+//!   (two or more sizes among them, at least `d`) uses the rest of them; textbook
+//!   RANSAC ends likewise.
+
+use nalgebra::SVector;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::ridge::Ridge;
+
+/// One observation: batch size, seconds.
+pub(super) type Point = (f64, f64);
+
+/// Parameters of Algorithm 1. What is `None` is derived from the data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RansacConfig {
+    /// `n`, points per sample; by default half of the observations, rounded
+    /// up, and at least 3 (a line through 2 has no error to judge by).
+    pub sample_size: Option<usize>,
+    /// `t` in seconds; by default 2.5 robust standard deviations (1.4826 MAD)
+    /// of the residuals of a Theil-Sen line, which itself bears 29 % outliers.
+    pub residual_threshold: Option<f64>,
+    /// `t` is never less than this share of the predicted seconds.
+    pub relative_threshold: f64,
+    /// `k`, passes.
+    pub iterations: usize,
+    /// `d`, points of a sample that must lie within `t`; by default four
+    /// fifths of the sample, rounded up.
+    pub inliers: Option<usize>,
+    /// `e`, the root mean square error in seconds that a sample must beat at
+    /// first; by default none.
+    pub error: Option<f64>,
+}
+
+impl Default for RansacConfig {
+    fn default() -> Self {
+        Self {
+            sample_size: None,
+            residual_threshold: None,
+            relative_threshold: 0.1,
+            iterations: 100,
+            inliers: None,
+            error: None,
+        }
+    }
+}
+
+/// What Algorithm 1 found.
+#[derive(Debug, Clone)]
+pub(super) struct Consensus {
+    pub(super) model: Ridge<1>,
+    /// `t` as used, in seconds, before it grows with the prediction.
+    pub(super) threshold: f64,
+    pub(super) relative_threshold: f64,
+}
+
+impl Consensus {
+    pub(super) fn at(&self, items: f64) -> f64 {
+        self.model.predict(&SVector::<f64, 1>::new(items))
+    }
+
+    /// Whether an observation lies within `t` of the model.
+    pub(super) fn holds(&self, (items, seconds): Point) -> bool {
+        let expected = self.at(items);
+        (seconds - expected).abs() <= reach(self.threshold, self.relative_threshold, expected)
+    }
+}
+
+fn reach(threshold: f64, relative: f64, expected: f64) -> f64 {
+    threshold.max(relative * expected.abs())
+}
+
+/// Runs Algorithm 1 over `points`; equal points, configuration and seed give
+/// an equal model. `None` when there are no points.
+pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> Option<Consensus> {
+    let mut observations: Vec<(SVector<f64, 1>, f64)> = points
+        .iter()
+        .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
+        .collect();
+    let threshold = config
+        .residual_threshold
+        .filter(|t| t.is_finite() && *t >= 0.0)
+        .unwrap_or_else(|| derived_threshold(points));
+    let relative_threshold = config.relative_threshold.clamp(0.0, 1.0);
+    let mut best = Consensus {
+        model: Ridge::fit(&observations)?,
+        threshold,
+        relative_threshold,
+    };
+
+    let sample_size = config
+        .sample_size
+        .unwrap_or(points.len().div_ceil(2))
+        .max(3);
+    if sample_size >= points.len() {
+        return Some(best);
+    }
+    let required = config
+        .inliers
+        .unwrap_or((4 * sample_size).div_ceil(5))
+        .clamp(1, sample_size);
+    let mut least_error = config.error.unwrap_or(f64::INFINITY);
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut improved = false;
+    for _ in 0..config.iterations {
+        let (sample, _) = observations.partial_shuffle(&mut random, sample_size);
+        let Some(model) = Ridge::fit(sample) else {
+            continue;
+        };
+        let (mut fitting, mut squares) = (0usize, 0.0);
+        for (x, seconds) in sample.iter() {
+            let expected = model.predict(x);
+            let error = seconds - expected;
+            if error.abs() <= reach(threshold, relative_threshold, expected) {
+                fitting += 1;
+                squares += error * error;
+            }
+        }
+        if fitting < required {
+            continue;
+        }
+        let error = (squares / fitting as f64).sqrt();
+        if error < least_error {
+            least_error = error;
+            best.model = model;
+            improved = true;
+        }
+    }
+    if improved {
+        let fitting: Vec<(SVector<f64, 1>, f64)> = points
+            .iter()
+            .filter(|point| best.holds(**point))
+            .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
+            .collect();
+        let sizes_differ = fitting.windows(2).any(|pair| pair[0].0 != pair[1].0);
+        if fitting.len() >= required
+            && sizes_differ
+            && let Some(model) = Ridge::fit(&fitting)
+        {
+            best.model = model;
+        }
+    }
+    Some(best)
+}
+
+/// `t` from the data: 2.5 robust standard deviations around a Theil-Sen line,
+/// and at least a fiftieth of the median seconds, so that data without noise
+/// do not make every later point an outlier.
+fn derived_threshold(points: &[Point]) -> f64 {
+    let mut slopes: Vec<f64> = Vec::with_capacity(points.len() * points.len() / 2);
+    for (i, a) in points.iter().enumerate() {
+        for b in &points[..i] {
+            if a.0 != b.0 {
+                slopes.push((a.1 - b.1) / (a.0 - b.0));
+            }
+        }
+    }
+    let slope = median(&mut slopes).unwrap_or(0.0);
+    let mut heights: Vec<f64> = points.iter().map(|p| p.1 - slope * p.0).collect();
+    let height = median(&mut heights).unwrap_or(0.0);
+    for residual in &mut heights {
+        *residual = (*residual - height).abs();
+    }
+    let deviation = 1.4826 * median(&mut heights).unwrap_or(0.0);
+    let mut seconds: Vec<f64> = points.iter().map(|p| p.1).collect();
+    let typical = median(&mut seconds).unwrap_or(0.0);
+    (2.5 * deviation).max(0.02 * typical).max(1e-6)
+}
+
+/// The median; reorders `values`. `None` when there are none.
+pub(super) fn median(values: &mut [f64]) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let (half, even) = (values.len() / 2, values.len().is_multiple_of(2));
+    let (below, &mut upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
+    Some(match below.iter().copied().max_by(f64::total_cmp) {
+        Some(lower) if even => lower.midpoint(upper),
+        _ => upper,
+    })
+}

@@ -1,0 +1,230 @@
+//! T_t, the time the bytes travel (the paper's section 3.4.1,
+//! T_t = F_b / B_c), plus the round trips that small bodies consist of.
+//!
+//! [`Bandwidth`] is the mutable estimator, [`LinkModel`] the value it yields.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::band::Band;
+use crate::estimate::{MAX_SECONDS, Part, sane_seconds, sane_size};
+
+/// The way to a site at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LinkModel {
+    /// Bytes per second; infinite for the local site.
+    pub bandwidth_bytes_per_s: f64,
+    /// One round trip, seconds.
+    pub rtt_s: f64,
+    /// Round trips that a transfer costs besides its bytes.
+    pub round_trips: f64,
+    /// Recent errors, relative to the prediction.
+    pub errors: Band,
+    /// Transfers it stands on; zero when it is as configured.
+    pub points: usize,
+}
+
+impl LinkModel {
+    /// The local site: nothing has to travel.
+    pub const LOCAL: Self = Self {
+        bandwidth_bytes_per_s: f64::INFINITY,
+        rtt_s: 0.0,
+        round_trips: 0.0,
+        errors: Band::NONE,
+        points: 0,
+    };
+
+    /// T_t of `bytes` bytes, in seconds. Zero over [`LinkModel::LOCAL`];
+    /// unknown over a link without bandwidth.
+    #[must_use]
+    pub fn predict(&self, bytes: f64) -> Part {
+        let seconds = self.seconds(bytes);
+        if !seconds.is_finite() {
+            return Part::UNKNOWN;
+        }
+        let scaled = |(low, high): (f64, f64)| (low * seconds, high * seconds);
+        Part::around(
+            seconds,
+            scaled(self.errors.p50),
+            scaled(self.errors.p90),
+            self.points,
+        )
+    }
+
+    fn seconds(&self, bytes: f64) -> f64 {
+        let bytes = sane_size(bytes).unwrap_or(0.0);
+        (bytes / self.bandwidth_bytes_per_s + self.round_trips * self.rtt_s).min(MAX_SECONDS)
+    }
+}
+
+/// What a link is taken for before it is measured, and how it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkConfig {
+    /// Bytes per second until transfers were observed.
+    pub bandwidth_bytes_per_s: f64,
+    /// Round trip until one was observed, seconds.
+    pub rtt_s: f64,
+    /// Round trips that a transfer costs besides its bytes: the connection and
+    /// the answer.
+    pub round_trips: f64,
+    /// Seconds after which an observation weighs half.
+    pub half_life_s: f64,
+    /// A transfer of this many bytes weighs half of a very large one; smaller
+    /// ones measure latency more than bandwidth.
+    pub half_weight_bytes: f64,
+    /// Observations kept.
+    pub observations: usize,
+}
+
+impl Default for LinkConfig {
+    /// The authors' default link of 70.79 Mbit/s, and 20 ms.
+    fn default() -> Self {
+        Self {
+            bandwidth_bytes_per_s: 70.79e6 / 8.0,
+            rtt_s: 0.020,
+            round_trips: 2.0,
+            half_life_s: 300.0,
+            half_weight_bytes: 256.0 * 1024.0,
+            observations: 32,
+        }
+    }
+}
+
+/// Weight of the configured bandwidth among the observed: one transfer that is
+/// not tiny outweighs it.
+const CONFIGURED_WEIGHT: f64 = 0.1;
+
+/// Slowest bandwidth believed, bytes per second.
+const LEAST_BANDWIDTH: f64 = 1.0;
+
+/// Estimates a link's bandwidth and round trip from observed transfers: the
+/// median of recent rates, weighted by size and age. A median, since a single
+/// stalled transfer says little about the next.
+#[derive(Debug, Clone)]
+pub struct Bandwidth {
+    config: LinkConfig,
+    rates: VecDeque<Rate>,
+    round_trips: VecDeque<f64>,
+    errors: VecDeque<f64>,
+    seen: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    bytes_per_s: f64,
+    weight: f64,
+    at: f64,
+}
+
+impl Bandwidth {
+    /// An estimator that knows only what is configured.
+    #[must_use]
+    pub fn new(config: LinkConfig) -> Self {
+        Self {
+            config,
+            rates: VecDeque::new(),
+            round_trips: VecDeque::new(),
+            errors: VecDeque::new(),
+            seen: 0,
+        }
+    }
+
+    /// Takes in one transfer of `bytes` bytes in `seconds` that ended at `at`
+    /// (seconds on any clock that does not go back). Returns false, changing
+    /// nothing, for what is no measurement or moved nothing.
+    pub fn observe(&mut self, bytes: f64, seconds: f64, at: f64) -> bool {
+        let (Some(bytes), Some(seconds)) = (sane_size(bytes), sane_seconds(seconds)) else {
+            return false;
+        };
+        if bytes <= 0.0 || !at.is_finite() {
+            return false;
+        }
+        let before = self.fit(at);
+        let weight = bytes / (bytes + self.config.half_weight_bytes.max(1.0));
+        let expected = before.seconds(bytes);
+        if weight >= 0.5 && expected.is_finite() && expected > 0.0 {
+            push_bounded(
+                &mut self.errors,
+                (seconds - expected) / expected,
+                self.config.observations,
+            );
+        }
+        // What the round trips took is no bandwidth, but they may not eat the
+        // whole transfer.
+        let moving = (seconds - before.round_trips * before.rtt_s)
+            .max(seconds * 0.1)
+            .max(1e-6);
+        let rate = Rate {
+            bytes_per_s: (bytes / moving).max(LEAST_BANDWIDTH),
+            weight,
+            at,
+        };
+        push_bounded(&mut self.rates, rate, self.config.observations);
+        self.seen += 1;
+        true
+    }
+
+    /// Takes in one measured round trip, in seconds.
+    pub fn observe_rtt(&mut self, seconds: f64) -> bool {
+        let Some(seconds) = sane_seconds(seconds) else {
+            return false;
+        };
+        push_bounded(&mut self.round_trips, seconds, self.config.observations);
+        true
+    }
+
+    /// The link as seen at `now` (same clock as `observe`).
+    #[must_use]
+    pub fn fit(&self, now: f64) -> LinkModel {
+        let mut weighted: Vec<(f64, f64)> = Vec::with_capacity(self.rates.len() + 1);
+        weighted.push((
+            self.config.bandwidth_bytes_per_s.max(LEAST_BANDWIDTH),
+            CONFIGURED_WEIGHT,
+        ));
+        // Ages count from the newest observation when `now` is long after it:
+        // old news is still better than the configuration.
+        let newest = self.rates.iter().map(|r| r.at).fold(f64::MIN, f64::max);
+        let now = now.min(newest);
+        for rate in &self.rates {
+            let lives = (now - rate.at).max(0.0) / self.config.half_life_s.max(1e-3);
+            weighted.push((rate.bytes_per_s, rate.weight * (-lives).exp2()));
+        }
+        let mut round_trips: Vec<f64> = self.round_trips.iter().copied().collect();
+        round_trips.sort_unstable_by(f64::total_cmp);
+        let rtt_s = round_trips
+            .get(round_trips.len() / 2)
+            .copied()
+            .or(sane_seconds(self.config.rtt_s))
+            .unwrap_or(0.0);
+        LinkModel {
+            bandwidth_bytes_per_s: weighted_median(&mut weighted),
+            rtt_s,
+            round_trips: sane_size(self.config.round_trips).unwrap_or(0.0),
+            errors: Band::of(self.errors.iter().copied(), 1.0),
+            points: self.seen,
+        }
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, value: T, limit: usize) {
+    queue.push_back(value);
+    while queue.len() > limit.max(1) {
+        queue.pop_front();
+    }
+}
+
+/// The value at which half of the weight is reached.
+fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = values.iter().map(|v| v.1).sum::<f64>() / 2.0;
+    let mut reached = 0.0;
+    for &(value, weight) in values.iter() {
+        reached += weight;
+        if reached >= half {
+            return value;
+        }
+    }
+    values.last().map_or(LEAST_BANDWIDTH, |v| v.0)
+}
