@@ -1,3 +1,116 @@
+//! What placement costs: a decision in the request path, and the refits off it.
+
+use divan::{Bencher, black_box};
+use stoic_placement::*;
+
 fn main() {
     divan::main();
+}
+
+/// Deployment times as on a shared cluster: a grid of 3 s with a long tail.
+fn deployments(count: usize) -> Vec<f64> {
+    (0..count)
+        .map(|i| 15.4 + 3.0 * ((i * 7919) % 11) as f64 + if i % 37 == 0 { 70.0 } else { 0.0 })
+        .collect()
+}
+
+fn runs(count: usize) -> Vec<(f64, f64)> {
+    (0..count)
+        .map(|i| {
+            let items = 5.0 + ((i * 7919) % 170) as f64;
+            let noise = 1.0 + 0.05 * ((i * 31) % 7) as f64 / 7.0;
+            let outlier = if i % 6 == 0 { 90.0 } else { 0.0 };
+            (items, (0.33 * items + 28.0) * noise + outlier)
+        })
+        .collect()
+}
+
+fn processing(count: usize) -> ProcessingHistory {
+    let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+    for (items, seconds) in runs(count) {
+        history.push(items, seconds);
+    }
+    history
+}
+
+fn deployment(count: usize) -> DeploymentHistory {
+    let mut history = DeploymentHistory::default();
+    for seconds in deployments(count) {
+        history.push(seconds);
+    }
+    history
+}
+
+/// From fitted models to a choice over four runtimes.
+#[divan::bench]
+fn decide_over_four_runtimes(bencher: Bencher<'_, '_>) {
+    let processing = processing(60).fit();
+    let deployment = deployment(300).fit();
+    let mut bandwidth = Bandwidth::new(LinkConfig::default());
+    for i in 0..32 {
+        bandwidth.observe(4e6 + f64::from(i), 0.5, f64::from(i));
+    }
+    let link = bandwidth.fit(33.0);
+    let candidates = ["edge", "cpu", "gpu1", "gpu2"].map(|runtime| CandidateInput {
+        runtime,
+        available: true,
+        queueing: Part::ZERO,
+        link: &link,
+        deployment: Some(&deployment),
+        processing: &processing,
+    });
+    bencher.bench(|| {
+        decide(
+            black_box(&candidates),
+            black_box(&Features::new(64.0, 13.6e6)),
+            Mode::selector(),
+        )
+    });
+}
+
+/// Waiting time with a full runtime and a line of ten.
+#[divan::bench]
+fn queue_of_ten_over_four_slots(bencher: Bencher<'_, '_>) {
+    let part = processing(60).fit().predict(50.0);
+    let running = [Running {
+        total: part,
+        elapsed_s: 3.0,
+    }; 4];
+    bencher.bench(|| queueing(black_box(4), black_box(&running), black_box(&[part; 10])));
+}
+
+/// One new processing measurement: judged, refitted inside RANSAC, published.
+#[divan::bench]
+fn refit_processing(bencher: Bencher<'_, '_>) {
+    let history = processing(60);
+    bencher
+        .with_inputs(|| history.clone())
+        .bench_local_values(|mut history| {
+            history.push(black_box(70.0), black_box(51.0));
+            (history.fit(), history)
+        });
+}
+
+/// One new deployment measurement without calibration, published.
+#[divan::bench]
+fn push_deployment(bencher: Bencher<'_, '_>) {
+    let history = deployment(300);
+    bencher
+        .with_inputs(|| history.clone())
+        .bench_local_values(|mut history| {
+            history.push(black_box(24.4));
+            (history.fit(), history)
+        });
+}
+
+/// One re-calibration over 100 measurements and 100 widths of both methods.
+#[divan::bench]
+fn recalibrate_deployment(bencher: Bencher<'_, '_>) {
+    let history = deployment(300);
+    bencher
+        .with_inputs(|| history.clone())
+        .bench_local_values(|mut history| {
+            history.calibrate();
+            history
+        });
 }

@@ -357,3 +357,117 @@ fn pinned<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::Part;
+
+    fn of(seconds: f64) -> Estimate {
+        Estimate::of(Part::ZERO, Part::ZERO, Part::ZERO, Part::exact(seconds))
+    }
+
+    fn candidates<'a>(all: &'a [(&'a str, bool, Option<Estimate>)]) -> Vec<Candidate<'a>> {
+        all.iter()
+            .map(|(runtime, available, estimate)| Candidate {
+                runtime,
+                available: *available,
+                estimate: estimate.as_ref(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_least_wins_and_says_by_how_much() {
+        let all = [
+            ("edge", true, Some(of(9.0))),
+            ("cpu", true, Some(of(4.0))),
+            ("gpu1", false, Some(of(1.0))),
+            ("gpu2", true, Some(of(6.0))),
+        ];
+        let choice = choose(&candidates(&all), Mode::selector()).unwrap();
+        assert_eq!(
+            choice,
+            Choice {
+                index: 1,
+                reason: Reason::Least {
+                    expected_s: 4.0,
+                    next: 3,
+                    ahead_s: 2.0
+                }
+            }
+        );
+        assert!(choice.reason.to_string().contains("2.000 s ahead"));
+    }
+
+    #[test]
+    fn equals_go_by_order() {
+        let all = [("a", true, Some(of(3.0))), ("b", true, Some(of(3.0)))];
+        assert_eq!(
+            choose(&candidates(&all), Mode::selector()).unwrap().index,
+            0
+        );
+    }
+
+    #[test]
+    fn the_unknown_wait_until_nothing_else_is_there() {
+        let no_deployment = Estimate::of(Part::ZERO, Part::ZERO, Part::UNKNOWN, Part::exact(2.0));
+        let mut all = [
+            ("a", true, None),
+            ("b", true, Some(no_deployment)),
+            ("c", true, Some(of(50.0))),
+        ];
+        let pick = |all: &[_]| choose(&candidates(all), Mode::selector()).unwrap();
+        assert_eq!(pick(&all).index, 2);
+        assert_eq!(
+            pick(&all).reason,
+            Reason::Only {
+                expected_s: Some(50.0)
+            }
+        );
+        all[2].1 = false;
+        assert_eq!(pick(&all).reason, Reason::PartlyKnown { expected_s: 2.0 });
+        assert_eq!(pick(&all).index, 1);
+        all[1].2 = None;
+        assert_eq!(pick(&all).index, 0);
+        assert_eq!(pick(&all).reason, Reason::NothingKnown);
+        all[0].1 = false;
+        assert_eq!(pick(&all).reason, Reason::Only { expected_s: None });
+    }
+
+    #[test]
+    fn an_incumbent_stays_within_the_margin() {
+        let all = [("a", true, Some(of(10.0))), ("b", true, Some(of(10.15)))];
+        let mode = Mode::Selector {
+            incumbent: Some("b"),
+            margin: Margin::DEFAULT,
+        };
+        assert_eq!(choose(&candidates(&all), mode).unwrap().index, 1);
+        let all = [("a", true, Some(of(10.0))), ("b", true, Some(of(10.25)))];
+        assert_eq!(choose(&candidates(&all), mode).unwrap().index, 0);
+        // One that is gone or unknown is no incumbent.
+        let all = [("a", true, Some(of(10.0))), ("b", false, Some(of(10.1)))];
+        assert_eq!(choose(&candidates(&all), mode).unwrap().index, 0);
+    }
+
+    #[test]
+    fn errors_name_the_cause_and_the_way_out() {
+        let all = [("edge", true, None), ("cpu", false, None)];
+        let all = candidates(&all);
+        let pin = |name| choose(&all, Mode::Pinned(name));
+        assert_eq!(pin("edge").unwrap().reason, Reason::Pinned);
+        assert_eq!(pin("cpu").unwrap_err().code(), "runtime_unavailable");
+        assert_eq!(
+            pin("gpu9").unwrap_err().to_string(),
+            "there is no runtime `gpu9`; there are: edge, cpu"
+        );
+        assert_eq!(
+            choose(&[], Mode::selector()),
+            Err(ChoiceError::NoCandidates)
+        );
+        assert_eq!(
+            choose(&all[1..], Mode::selector()),
+            Err(ChoiceError::NoneAvailable { candidates: 1 })
+        );
+    }
+}

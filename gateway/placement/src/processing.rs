@@ -299,3 +299,118 @@ impl ProcessingModel {
         self.points
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> ProcessingHistory {
+        ProcessingHistory::new(ProcessingConfig::default(), 11)
+    }
+
+    /// Ten points of `slope * items + intercept` with a little noise.
+    fn settled(slope: f64, intercept: f64) -> ProcessingHistory {
+        let mut history = history();
+        for (i, items) in [33.0, 10.0, 50.0, 80.0, 20.0, 120.0, 5.0, 64.0, 40.0, 15.0]
+            .into_iter()
+            .enumerate()
+        {
+            let noise = 1.0 + 0.01 * (i as f64 * 2.3).sin();
+            history.push(items, (slope * items + intercept) * noise);
+        }
+        history
+    }
+
+    #[test]
+    fn nothing_known_then_one_point_then_a_line() {
+        let mut history = history();
+        assert_eq!(history.fit().predict(10.0), Part::UNKNOWN);
+        history.push(33.0, 60.0);
+        let one = history.fit().predict(33.0);
+        assert!(one.known && one.mean == 60.0 && one.points == 1);
+        history.push(10.0, 25.0);
+        let two = history.fit();
+        assert!((two.predict(33.0).mean - 60.0).abs() < 0.1);
+        assert!((two.predict(10.0).mean - 25.0).abs() < 0.1);
+        assert!(two.predict(20.0).p90.high > two.predict(20.0).mean);
+    }
+
+    #[test]
+    fn a_falling_line_becomes_the_mean() {
+        let mut history = history();
+        history.push(10.0, 30.0);
+        history.push(33.0, 20.0);
+        let model = history.fit();
+        assert_eq!(model.line().unwrap().slope, 0.0);
+        assert_eq!(model.predict(1e9).mean, 25.0);
+    }
+
+    #[test]
+    fn below_the_smallest_size_time_goes_to_zero_and_not_below() {
+        let mut history = history();
+        history.push(10.0, 5.0);
+        history.push(20.0, 25.0);
+        let model = history.fit();
+        assert!(model.line().unwrap().intercept < 0.0);
+        assert!((model.predict(5.0).mean - 2.5).abs() < 0.1);
+        assert_eq!(model.predict(0.0).mean, 0.0);
+    }
+
+    #[test]
+    fn one_outlier_is_not_followed() {
+        let mut history = settled(0.2, 14.0);
+        let before = history.fit().predict(100.0).mean;
+        history.push(60.0, 400.0);
+        let after = history.fit().predict(100.0).mean;
+        assert!((after - before).abs() < 0.05 * before, "{before} {after}");
+    }
+
+    #[test]
+    fn a_new_regime_is_followed_within_three_measurements() {
+        // Sizes that differ, then sizes that do not, then a faster machine.
+        for (sizes, factor) in [
+            ([10.0, 40.0, 100.0], 3.0),
+            ([30.0, 30.0, 30.0], 3.0),
+            ([20.0, 90.0, 50.0], 0.3),
+        ] {
+            let mut history = settled(0.2, 14.0);
+            let truth = |items: f64| factor * (0.2 * items + 14.0);
+            for items in sizes {
+                history.push(items, truth(items));
+            }
+            for items in [10.0, 50.0, 200.0] {
+                let mean = history.fit().predict(items).mean;
+                assert!(
+                    (mean - truth(items)).abs() < 0.1 * truth(items),
+                    "{sizes:?} {factor}: {mean} for {}",
+                    truth(items)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn misses_on_both_sides_are_noise_and_no_regime() {
+        let mut history = settled(0.2, 14.0);
+        let before = history.fit().predict(50.0).mean;
+        for seconds in [90.0, 2.0, 90.0] {
+            history.push(30.0, seconds);
+        }
+        let after = history.fit().predict(50.0).mean;
+        assert!((after - before).abs() < 0.1 * before, "{before} {after}");
+    }
+
+    #[test]
+    fn what_is_no_measurement_is_refused() {
+        let mut history = history();
+        for (items, seconds) in [
+            (f64::NAN, 1.0),
+            (1.0, f64::INFINITY),
+            (-1.0, 1.0),
+            (1.0, -1.0),
+        ] {
+            assert!(!history.push(items, seconds));
+        }
+        assert_eq!(history.seen(), 0);
+    }
+}

@@ -108,3 +108,57 @@ fn earliest(ends: &[End]) -> usize {
         .min_by(|a, b| a.1.mean.total_cmp(&b.1.mean))
         .map_or(0, |(index, _)| index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(mean: f64) -> Part {
+        Part::around(mean, (-1.0, 1.0), (-2.0, 4.0), 5)
+    }
+
+    fn running(total: f64, elapsed_s: f64) -> Running {
+        Running {
+            total: task(total),
+            elapsed_s,
+        }
+    }
+
+    #[test]
+    fn a_free_slot_and_no_line_is_no_wait() {
+        assert_eq!(queueing(2, &[running(10.0, 0.0)], &[]), Part::ZERO);
+        assert_eq!(queueing(usize::MAX, &[], &[task(1.0)]), Part::ZERO);
+    }
+
+    #[test]
+    fn one_slot_is_free_after_all_before() {
+        let wait = queueing(1, &[running(10.0, 4.0)], &[task(5.0), task(7.0)]);
+        assert_eq!(wait.mean, 18.0);
+        assert!((wait.p90.high - (18.0 + 48f64.sqrt())).abs() < 1e-9);
+        assert_eq!(wait.points, 5);
+    }
+
+    #[test]
+    fn the_line_goes_to_whichever_slot_is_free_first() {
+        // Slots end at 6 and 10; 5 goes to 6 (11), 7 to 10 (17): free at 11.
+        let tasks = [running(10.0, 4.0), running(10.0, 0.0)];
+        assert_eq!(queueing(2, &tasks, &[task(5.0), task(7.0)]).mean, 11.0);
+    }
+
+    #[test]
+    fn an_overdue_task_is_given_a_share_of_its_age() {
+        assert_eq!(queueing(1, &[running(10.0, 30.0)], &[]).mean, 3.0);
+    }
+
+    #[test]
+    fn more_running_than_slots_must_end_first() {
+        let tasks = [running(3.0, 0.0), running(8.0, 0.0), running(5.0, 0.0)];
+        assert_eq!(queueing(2, &tasks, &[]).mean, 5.0);
+    }
+
+    #[test]
+    fn no_slots_and_unknown_tasks_are_unknown() {
+        assert!(!queueing(0, &[], &[]).known);
+        assert!(!queueing(1, &[], &[Part::UNKNOWN]).known);
+    }
+}

@@ -228,3 +228,71 @@ fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
     }
     values.last().map_or(LEAST_BANDWIDTH, |v| v.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_local_site_costs_nothing_for_certain() {
+        assert_eq!(LinkModel::LOCAL.predict(1e12), Part::ZERO);
+    }
+
+    #[test]
+    fn unmeasured_it_is_as_configured() {
+        let link = Bandwidth::new(LinkConfig::default()).fit(0.0);
+        let part = link.predict(70.79e6 / 8.0 * 10.0);
+        assert!((part.mean - 10.04).abs() < 1e-9);
+        assert!(part.known && part.points == 0);
+    }
+
+    #[test]
+    fn one_large_transfer_outweighs_the_configuration_and_many_small_ones() {
+        let mut bandwidth = Bandwidth::new(LinkConfig::default());
+        for i in 0..20 {
+            // A kilobyte in a round trip measures no bandwidth.
+            bandwidth.observe(1000.0, 0.041, f64::from(i));
+        }
+        bandwidth.observe(40e6, 20.04, 21.0);
+        let seen = bandwidth.fit(22.0).bandwidth_bytes_per_s;
+        assert!((seen - 2e6).abs() < 1e4, "{seen}");
+    }
+
+    #[test]
+    fn old_transfers_fade_before_new_ones() {
+        let mut bandwidth = Bandwidth::new(LinkConfig::default());
+        for i in 0..8 {
+            bandwidth.observe(40e6, 4.0, f64::from(i));
+        }
+        for i in 0..3 {
+            bandwidth.observe(40e6, 40.0, 3600.0 + f64::from(i));
+        }
+        let seen = bandwidth.fit(3700.0).bandwidth_bytes_per_s;
+        assert!(seen < 1.1e6, "{seen}");
+        // Much later, with nothing new, it still is what was seen last.
+        assert!(bandwidth.fit(1e9).bandwidth_bytes_per_s < 1.1e6);
+    }
+
+    #[test]
+    fn absurd_links_and_observations_are_borne() {
+        let mut bandwidth = Bandwidth::new(LinkConfig {
+            bandwidth_bytes_per_s: 0.0,
+            rtt_s: f64::NAN,
+            round_trips: f64::INFINITY,
+            half_life_s: 0.0,
+            half_weight_bytes: -1.0,
+            observations: 0,
+        });
+        assert!(!bandwidth.observe(f64::NAN, 1.0, 0.0));
+        assert!(!bandwidth.observe(0.0, 1.0, 0.0));
+        assert!(!bandwidth.observe(1.0, 1.0, f64::NAN));
+        assert!(bandwidth.observe(1e15, 0.0, 0.0));
+        assert!(bandwidth.observe(1.0, 1e300, -5.0));
+        assert!(bandwidth.fit(f64::NAN).predict(1e300).mean.is_finite());
+        let dead = LinkModel {
+            bandwidth_bytes_per_s: 0.0,
+            ..bandwidth.fit(0.0)
+        };
+        assert!(dead.predict(0.0).mean.is_finite());
+    }
+}

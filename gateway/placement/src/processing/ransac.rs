@@ -203,3 +203,70 @@ pub(super) fn median(values: &mut [f64]) -> Option<f64> {
         _ => upper,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_outliers_in_ten_leave_the_line_where_it_is() {
+        let mut points: Vec<Point> = (1..=10)
+            .map(|i| f64::from(i) * 10.0)
+            .map(|items| (items, 14.0 + 0.2 * items + 0.05 * (items * 7.0).sin()))
+            .collect();
+        for outlier in [1, 5, 8] {
+            points[outlier].1 += 150.0;
+        }
+        for seed in 0..50 {
+            let found = consensus(&points, &RansacConfig::default(), seed).unwrap();
+            assert!(
+                (found.model.coefficients[0] - 0.2).abs() < 0.01
+                    && (found.model.intercept - 14.0).abs() < 0.5,
+                "seed {seed}: {found:?}"
+            );
+            assert!(!found.holds(points[5]) && found.holds(points[4]));
+        }
+    }
+
+    #[test]
+    fn a_sample_that_cannot_beat_e_leaves_the_regression_on_all() {
+        let points: Vec<Point> = (1..=10).map(|i| (f64::from(i), f64::from(i * i))).collect();
+        let never = RansacConfig {
+            error: Some(0.0),
+            ..RansacConfig::default()
+        };
+        let found = consensus(&points, &never, 1).unwrap();
+        let all: Vec<_> = points
+            .iter()
+            .map(|&(x, y)| (SVector::<f64, 1>::new(x), y))
+            .collect();
+        assert_eq!(found.model, Ridge::fit(&all).unwrap());
+    }
+
+    #[test]
+    fn absurd_parameters_are_borne() {
+        let points: Vec<Point> = (1..=10).map(|i| (f64::from(i), 2.0)).collect();
+        let absurd = RansacConfig {
+            sample_size: Some(0),
+            residual_threshold: Some(f64::NAN),
+            relative_threshold: -4.0,
+            iterations: 3,
+            inliers: Some(usize::MAX),
+            error: Some(f64::NAN),
+        };
+        assert!(consensus(&points, &absurd, 1).is_some());
+        let wide = RansacConfig {
+            sample_size: Some(usize::MAX),
+            ..absurd
+        };
+        assert!(consensus(&points, &wide, 1).is_some());
+        assert!(consensus(&[], &absurd, 1).is_none());
+    }
+
+    #[test]
+    fn medians_of_odd_and_even_counts() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), Some(2.5));
+        assert_eq!(median(&mut []), None);
+    }
+}

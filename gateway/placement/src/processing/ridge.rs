@@ -107,3 +107,169 @@ fn solve<const D: usize>(
     let inverse = system.cholesky()?.inverse();
     Some((inverse * xt_y, inverse))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Reference {
+        name: &'static str,
+        points: &'static [(f64, f64)],
+        coefficient: f64,
+        intercept: f64,
+        alpha: f64,
+        lambda: f64,
+        iterations: usize,
+    }
+
+    /// `sklearn.linear_model.BayesianRidge().fit(x, y)` of scikit-learn 1.9.1
+    /// (numpy, float64): `coef_[0]`, `intercept_`, `alpha_`, `lambda_`,
+    /// `n_iter_`.
+    const REFERENCES: &[Reference] = &[
+        Reference {
+            name: "the authors' first ten gpu1 runs",
+            points: &[
+                (33.0, 52.998711),
+                (10.0, 31.0),
+                (11.0, 10.607664),
+                (130.0, 39.539654),
+                (174.0, 44.15839),
+                (56.0, 22.492388),
+                (66.0, 24.89415),
+                (51.0, 38.765984),
+                (50.0, 35.90662),
+                (17.0, 27.788614),
+            ],
+            coefficient: 0.05188162034181446,
+            intercept: 29.712696603559497,
+            alpha: 0.008428783857376053,
+            lambda: 194.09041483396973,
+            iterations: 6,
+        },
+        Reference {
+            name: "two points",
+            points: &[(33.0, 70.275116), (10.0, 22.23946)],
+            coefficient: 2.088506778988198,
+            intercept: 1.354392251753744,
+            alpha: 500000.99998352147,
+            lambda: 0.2292603178562427,
+            iterations: 7,
+        },
+        Reference {
+            name: "one outlier",
+            points: &[
+                (10.0, 16.2),
+                (20.0, 18.1),
+                (30.0, 19.9),
+                (40.0, 22.3),
+                (50.0, 24.0),
+                (60.0, 160.0),
+                (70.0, 27.8),
+                (80.0, 30.1),
+                (90.0, 32.2),
+                (100.0, 33.8),
+            ],
+            coefficient: 0.0011198472973364064,
+            intercept: 38.37840839864649,
+            alpha: 0.0005972767415947071,
+            lambda: 1223.3902376746562,
+            iterations: 7,
+        },
+        Reference {
+            name: "a falling line",
+            points: &[(5.0, 9.0), (10.0, 8.0), (15.0, 7.5), (20.0, 6.0)],
+            coefficient: -0.18754415703431448,
+            intercept: 9.969301962928931,
+            alpha: 17.14300465135768,
+            lambda: 28.060409911922328,
+            iterations: 2,
+        },
+        Reference {
+            name: "one size",
+            points: &[(7.0, 1.0), (7.0, 2.0), (7.0, 4.0)],
+            coefficient: 0.0,
+            intercept: 2.3333333333333335,
+            alpha: 0.6428572959183018,
+            lambda: 1.0,
+            iterations: 2,
+        },
+        Reference {
+            name: "milliseconds",
+            points: &[
+                (1.0, 0.0021),
+                (2.0, 0.0029),
+                (3.0, 0.0042),
+                (5.0, 0.0061),
+                (8.0, 0.0101),
+            ],
+            coefficient: 0.0011392231597162291,
+            intercept: 0.0007509519930783285,
+            alpha: 1790095.0469572458,
+            lambda: 301580.0702800357,
+            iterations: 2,
+        },
+        Reference {
+            name: "hours",
+            points: &[
+                (100.0, 3100.0),
+                (2450.0, 74000.0),
+                (35.0, 1200.0),
+                (1.0, 45.0),
+                (900.0, 26500.0),
+            ],
+            coefficient: 30.137003734928697,
+            intercept: -42.51900399228907,
+            alpha: 9.190638579992562e-06,
+            lambda: 0.0011010039617690495,
+            iterations: 8,
+        },
+    ];
+
+    fn close(ours: f64, theirs: f64) -> bool {
+        (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1.0)
+    }
+
+    #[test]
+    fn agrees_with_scikit_learn_on_one_feature() {
+        for reference in REFERENCES {
+            let points: Vec<_> = reference
+                .points
+                .iter()
+                .map(|&(x, y)| (SVector::<f64, 1>::new(x), y))
+                .collect();
+            let ours = Ridge::fit(&points).unwrap();
+            assert!(
+                close(ours.coefficients[0], reference.coefficient)
+                    && close(ours.intercept, reference.intercept)
+                    && close(ours.alpha, reference.alpha)
+                    && close(ours.lambda, reference.lambda)
+                    && ours.iterations == reference.iterations,
+                "{}: {ours:?}",
+                reference.name
+            );
+        }
+    }
+
+    #[test]
+    fn agrees_with_scikit_learn_on_two_features() {
+        let points = [
+            ([33.0, 6.9], 52.9),
+            ([10.0, 2.2], 31.0),
+            ([11.0, 2.0], 30.6),
+            ([130.0, 27.5], 79.5),
+            ([174.0, 37.0], 94.1),
+            ([56.0, 11.9], 52.4),
+        ]
+        .map(|(x, y)| (SVector::<f64, 2>::from(x), y));
+        let ours = Ridge::fit(&points).unwrap();
+        assert!(close(ours.coefficients[0], 0.35128046563223914));
+        assert!(close(ours.coefficients[1], 0.07561537627034869));
+        assert!(close(ours.intercept, 31.40892363409958));
+        assert_eq!(ours.iterations, 3);
+    }
+
+    #[test]
+    fn no_points_make_no_regression() {
+        assert!(Ridge::<1>::fit(&[]).is_none());
+    }
+}
