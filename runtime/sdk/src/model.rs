@@ -1,0 +1,97 @@
+//! Published models: fetched to a file, loaded by the function, in force only when that worked.
+
+use crate::context::{Model, file_name};
+use crate::invocation::{guarded, on_thread};
+use crate::pod_state::Pod;
+use crate::transfer::{Transfer, redacted};
+use crate::{Context, Function};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use stoic_protocol::{ModelRef, Problem};
+use tempfile::TempPath;
+
+/// A model's file; a downloaded one is removed with this.
+pub(crate) struct ModelFile {
+    path: PathBuf,
+    _downloaded: Option<TempPath>,
+}
+
+/// The file behind a URL or path.
+async fn file_of(
+    place: &str,
+    context: &Context,
+    transfer: &Transfer,
+) -> Result<ModelFile, Problem> {
+    let is_url = place.starts_with("http://") || place.starts_with("https://");
+    if !is_url {
+        let path = PathBuf::from(place.strip_prefix("file://").unwrap_or(place));
+        return Ok(ModelFile {
+            path,
+            _downloaded: None,
+        });
+    }
+    // Loaders go by the name's ending.
+    let name = file_name(place).to_owned();
+    let unwritable = |error: std::io::Error| {
+        Problem::new(
+            500,
+            "scratch_unwritable",
+            format!(
+                "no temporary file in {}: {error}",
+                context.scratch.display()
+            ),
+        )
+    };
+    let file = tempfile::Builder::new()
+        .prefix("stoic-model-")
+        .suffix(&format!("-{name}"))
+        .tempfile_in(&context.scratch)
+        .map_err(unwritable)?;
+    let downloaded = file.into_temp_path();
+    transfer
+        .download(place, &downloaded, "model_unavailable")
+        .await?;
+    Ok(ModelFile {
+        path: downloaded.to_path_buf(),
+        _downloaded: Some(downloaded),
+    })
+}
+
+/// Makes the model of a starting pod a local file. The file lives as long as what is returned.
+pub(crate) async fn localise(
+    context: &mut Context,
+    transfer: &Transfer,
+) -> Result<Option<ModelFile>, Problem> {
+    let Some(model) = &context.model else {
+        return Ok(None);
+    };
+    let place = model.path.to_string_lossy().into_owned();
+    let file = file_of(&place, context, transfer).await?;
+    context.model = Some(Model {
+        version: model.version.clone(),
+        path: file.path.clone(),
+    });
+    Ok(Some(file))
+}
+
+/// Takes a model into use; on failure the former one stays.
+pub(crate) async fn change<F: Function>(pod: &Arc<Pod<F>>, body: &[u8]) -> Result<(), Problem> {
+    pod.serving()?;
+    let ModelRef { version, url } = serde_json::from_slice(body).map_err(|error| {
+        let detail = format!("the body names no model: {error}");
+        Problem::new(400, "model_invalid", detail)
+    })?;
+    let _one_at_a_time = pod.model_change.lock().await;
+    let began = Instant::now();
+    let file = file_of(&url, &pod.context, &pod.transfer).await?;
+    let (worker, theirs) = (Arc::clone(pod), version.clone());
+    on_thread(move || guarded(|| worker.loaded()?.use_model(&theirs, &file.path))).await?;
+    tracing::info!(
+        version,
+        from = redacted(&url),
+        seconds = began.elapsed().as_secs_f64(),
+        "model in force"
+    );
+    Ok(())
+}

@@ -1,0 +1,370 @@
+//! The pod's server: order of start and stop, connections, and the paths that are the pod's own.
+
+use crate::context::Context;
+use crate::exchange::query_pairs;
+use crate::invocation::{self, Answer, guarded, on_thread};
+use crate::model;
+use crate::pod_state::{Phase, Pod};
+use crate::reply;
+use crate::transfer::Transfer;
+use crate::{Function, Response, Sample};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stoic_protocol::{Problem, paths};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A head has to be there within this time; an unused connection is closed after it, too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest head taken, in bytes.
+const HEAD_BYTES: usize = 64 * 1024;
+/// Largest body of the pod's own paths, in bytes.
+const OWN_BODY_BYTES: usize = 64 * 1024;
+/// What cancelled work gets to notice that it is.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+/// Most items of a sample.
+const SAMPLE_ITEMS: usize = 10_000;
+
+/// Serves a function until `SIGTERM`: reads the environment, binds, loads, answers, drains. The
+/// status is 0 after a drain, and 1 where the pod could not start or stop in order.
+#[must_use]
+pub fn serve<F: Function>() -> ExitCode {
+    let began = Instant::now();
+    log_to_stderr();
+    let context = match Context::from_env() {
+        Ok(context) => context,
+        Err(problem) => return failed(&problem),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(context.concurrency.saturating_add(16))
+        .thread_keep_alive(Duration::from_secs(60))
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failed(&Problem::new(500, "runtime_failed", error.to_string()));
+        }
+    };
+    let ended = runtime.block_on(run::<F>(context, began));
+    // Work that did not notice its cancellation is not waited for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn failed(problem: &Problem) -> ExitCode {
+    tracing::error!(code = problem.code, "{problem}");
+    ExitCode::FAILURE
+}
+
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STOIC_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A function may have set up a log of its own; then that is used.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+async fn run<F: Function>(context: Context, began: Instant) -> Result<(), Problem> {
+    let mut signals = Signals::listen()?;
+    let listener = TcpListener::bind((context.host, context.port))
+        .await
+        .map_err(|error| {
+            let place = format!("{}:{}", context.host, context.port);
+            Problem::new(
+                500,
+                "port_in_use",
+                format!("{place} cannot be bound: {error}"),
+            )
+        })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Problem::new(500, "port_in_use", error.to_string()))?;
+    tracing::info!(pod = context.pod, function = context.function, %address, "listening");
+    let transfer = Transfer::new(tokio::runtime::Handle::current());
+    let pod = Arc::new(Pod::<F>::new(context, transfer));
+    if let Some(seconds) = seconds_before(began) {
+        pod.started("exec", seconds);
+    }
+    let graceful = GracefulShutdown::new();
+    let loaded = {
+        let mut accepting = pin!(accept(&listener, &pod, Some(&graceful)));
+        let mut loading = pin!(load(&pod));
+        let mut loaded = false;
+        loop {
+            tokio::select! {
+                outcome = &mut loading, if !loaded => {
+                    outcome?;
+                    loaded = true;
+                }
+                () = signals.next() => break loaded,
+                () = &mut accepting => {}
+            }
+        }
+    };
+    if !loaded {
+        tracing::info!("stopped before it was ready");
+        return Ok(());
+    }
+    drain(&pod, &listener, graceful, &mut signals).await
+}
+
+/// Finishes what runs. Health and refusals are answered meanwhile.
+async fn drain<F: Function>(
+    pod: &Arc<Pod<F>>,
+    listener: &TcpListener,
+    graceful: GracefulShutdown,
+    signals: &mut Signals,
+) -> Result<(), Problem> {
+    pod.drain();
+    tracing::info!("draining");
+    let limit = Duration::from_secs(pod.context.drain_s);
+    let mut finished = pin!(async {
+        graceful.shutdown().await;
+        pod.until_idle().await;
+    });
+    tokio::select! {
+        () = &mut finished => {
+            tracing::info!("drained");
+            return Ok(());
+        }
+        () = accept(listener, pod, None) => {}
+        () = tokio::time::sleep(limit) => {}
+        () = signals.next() => {}
+    }
+    pod.stop.cancel();
+    tokio::time::timeout(LAST_GRACE, finished)
+        .await
+        .map_err(|_| {
+            Problem::new(
+                500,
+                "drain_overrun",
+                "work did not end in time and was given up",
+            )
+        })
+}
+
+/// The signals that end a pod.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Problem> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Problem::new(500, "signals_failed", error.to_string()))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Seconds from the process's exec to `serve`, by the kernel's clock of start times (10 ms steps).
+fn seconds_before(began: Instant) -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let start_ticks: f64 = stat
+        .rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let now: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Some((now - start_ticks / 100.0 - began.elapsed().as_secs_f64()).max(0.0))
+}
+
+/// Loads the function on a thread; the pod is ready afterwards.
+async fn load<F: Function>(pod: &Arc<Pod<F>>) -> Result<(), Problem> {
+    let began = Instant::now();
+    let mut context = pod.context.clone();
+    let file = model::localise(&mut context, &pod.transfer).await?;
+    if file.is_some() {
+        pod.started("model", began.elapsed().as_secs_f64());
+    }
+    let loading = Instant::now();
+    let function = on_thread(move || guarded(|| F::load(&context))).await?;
+    drop(file);
+    pod.started("load", loading.elapsed().as_secs_f64());
+    pod.ready(function);
+    tracing::info!(seconds = began.elapsed().as_secs_f64(), "ready");
+    Ok(())
+}
+
+/// Accepts for as long as it is polled.
+async fn accept<F: Function>(
+    listener: &TcpListener,
+    pod: &Arc<Pod<F>>,
+    graceful: Option<&GracefulShutdown>,
+) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, or a connection that is gone already.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        connect(stream, pod, graceful);
+    }
+}
+
+fn connect<F: Function>(stream: TcpStream, pod: &Arc<Pod<F>>, graceful: Option<&GracefulShutdown>) {
+    // A connection without it is slower, not wrong.
+    let _ = stream.set_nodelay(true);
+    let pod = Arc::clone(pod);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        // The gateway writes the date.
+        .auto_date_header(false)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| {
+                let pod = Arc::clone(&pod);
+                async move { Ok::<_, Infallible>(route(&pod, request).await) }
+            }),
+        );
+    let ended = |ended: Result<(), hyper::Error>| {
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    };
+    match graceful {
+        Some(graceful) => {
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move { ended(connection.await) });
+        }
+        None => {
+            tokio::spawn(async move { ended(connection.await) });
+        }
+    }
+}
+
+async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    // Every path of the pod's own begins with one of these letters.
+    if !path.starts_with("/h") && !path.starts_with("/m") && !path.starts_with("/_") {
+        return invocation::invoke(pod, request).await;
+    }
+    let get = request.method() == Method::GET || request.method() == Method::HEAD;
+    match path {
+        paths::HEALTH if get => health(pod.phase()),
+        paths::METRICS if get => {
+            let worker = Arc::clone(pod);
+            let text = on_thread(move || guarded(|| Ok(worker.metrics()))).await;
+            or_problem(
+                text.map(|text| reply::text(StatusCode::OK, "text/plain; version=0.0.4", text)),
+            )
+        }
+        paths::REPORT if get => {
+            let worker = Arc::clone(pod);
+            let report = on_thread(move || guarded(|| worker.report())).await;
+            or_problem(
+                report
+                    .and_then(|report| Response::json(&report))
+                    .map(reply::answer),
+            )
+        }
+        paths::SAMPLE if get => or_problem(sample(pod, &request).await),
+        paths::MODEL if request.method() == Method::PUT => {
+            or_problem(put_model(pod, request.into_body()).await)
+        }
+        _ => invocation::invoke(pod, request).await,
+    }
+}
+
+fn or_problem(answer: Result<Answer, Problem>) -> Answer {
+    answer.unwrap_or_else(|problem| {
+        tracing::info!(status = problem.status, "{problem}");
+        reply::problem(&problem)
+    })
+}
+
+fn health(phase: Phase) -> Answer {
+    let (status, text) = match phase {
+        Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
+        Phase::Ready => (StatusCode::OK, "ready\n"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    };
+    reply::text(status, "text/plain", text)
+}
+
+async fn sample<F: Function>(
+    pod: &Arc<Pod<F>>,
+    request: &http::Request<Incoming>,
+) -> Result<Answer, Problem> {
+    pod.serving()?;
+    let asked = query_pairs(request.uri().query().unwrap_or_default())
+        .find_map(|(key, value)| (key == "items").then_some(value));
+    let items: usize = match asked {
+        None => 1,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|items| (1..=SAMPLE_ITEMS).contains(items))
+            .ok_or_else(|| {
+                Problem::new(
+                    400,
+                    "items_invalid",
+                    format!("items={text:?} is not a number from 1 to {SAMPLE_ITEMS}"),
+                )
+            })?,
+    };
+    let worker = Arc::clone(pod);
+    let sample = on_thread(move || guarded(|| Ok(worker.loaded()?.sample(items)))).await?;
+    let Sample {
+        content_type,
+        bytes,
+    } = sample
+        .ok_or_else(|| Problem::new(404, "sample_unsupported", "this function has no sample"))?;
+    Ok(reply::answer(Response::new(&content_type, bytes)))
+}
+
+async fn put_model<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer, Problem> {
+    let body = Limited::new(body, OWN_BODY_BYTES)
+        .collect()
+        .await
+        .map_err(|error| Problem::new(400, "model_invalid", error.to_string()))?
+        .to_bytes();
+    // A caller who leaves does not leave a model half loaded: the change goes on by itself.
+    let pod = Arc::clone(pod);
+    let change = tokio::spawn(async move { model::change(&pod, &body).await });
+    change
+        .await
+        .map_err(|error| Problem::new(500, "model_failed", error.to_string()))??;
+    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    Ok(answer)
+}
