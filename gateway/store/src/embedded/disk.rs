@@ -66,12 +66,14 @@ impl Disk {
     pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
         let trouble = |e: &io::Error| StoreError::from_io(format!("{}", root.display()), e);
         fs::create_dir_all(root).map_err(|e| trouble(&e))?;
-        let lock = OpenOptions::new()
+        let lock = root.join("lock");
+        OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(root.join("lock"))
+            .open(&lock)
             .map_err(|e| trouble(&e))?;
+        let lock = File::open(lock).map_err(|e| trouble(&e))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
