@@ -1,2 +1,243 @@
-//! (being built)
-fn main() {}
+//! Answers with what it was sent: for paths, overheads, and tests of what can go wrong with a pod.
+//!
+//! A request's body comes back with its content type, and so do headers that begin with `x-echo-`.
+//! Query parameters change that: `status=503` answers with that status, `delay=250ms` waits first,
+//! `die=exit` or `die=abort` ends the whole process as a crashing function would, and `die=panic`
+//! panics.
+//!
+//! A batch answers the name, size and CRC-32 of each item. `delay=100ms` waits that long per item,
+//! `die_at=3` ends the process at that item. The action `train` writes that list as its "model", so
+//! that the ways a model takes can be walked without any learning.
+//!
+//! Environment: `ECHO_START_DELAY=500ms` makes the start slow; `ECHO_FAIL=exit` fails it, and
+//! `ECHO_FAIL=never-ready` never ends it.
+
+use serde_json::json;
+use std::io::{Cursor, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use stoic_sdk::http::StatusCode;
+use stoic_sdk::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use stoic_sdk::http::request::Parts;
+use stoic_sdk::{
+    Batch, BatchOutcome, Call, Context, Function, PodReport, Problem, Request, Response, Sample,
+};
+use zip::write::SimpleFileOptions;
+
+/// How long a wait goes on after it was cancelled, at most.
+const STEP: Duration = Duration::from_millis(5);
+
+fn main() -> ExitCode {
+    stoic_sdk::serve::<Echo>()
+}
+
+struct Echo {
+    /// Version of the model in force.
+    model: RwLock<Option<String>>,
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(text).map_err(|error| {
+        Problem::new(
+            400,
+            "parameter_invalid",
+            format!("{name}={text:?} is no duration such as 250ms: {error}"),
+        )
+    })
+}
+
+/// Waits, but not for a caller who is gone.
+fn wait(time: Duration, call: &Call) -> Result<(), Problem> {
+    let end = Instant::now() + time;
+    loop {
+        call.check()?;
+        match end.checked_duration_since(Instant::now()) {
+            None | Some(Duration::ZERO) => return Ok(()),
+            Some(left) => std::thread::sleep(left.min(STEP)),
+        }
+    }
+}
+
+/// Ends the process, as a function that crashes does.
+fn die(how: &str) -> Problem {
+    match how {
+        "exit" => std::process::exit(3),
+        "abort" => std::process::abort(),
+        "panic" => panic!("asked to"),
+        _ => Problem::new(
+            400,
+            "parameter_invalid",
+            format!("die={how:?} is none of exit, abort, panic"),
+        ),
+    }
+}
+
+/// The headers that come back. The common answer has one, so that is all that is made room for.
+fn echoed(request: &Request) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(1);
+    let content_type = request.headers.get(CONTENT_TYPE).cloned();
+    headers.insert(
+        CONTENT_TYPE,
+        content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
+    );
+    for (name, value) in &request.headers {
+        if name.as_str().starts_with("x-echo-") {
+            headers.append(name, value.clone());
+        }
+    }
+    headers
+}
+
+impl Echo {
+    fn model(&self) -> Option<String> {
+        self.model
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Function for Echo {
+    fn load(context: &Context) -> Result<Self, Problem> {
+        let env = |name| std::env::var(name).unwrap_or_default();
+        match env("ECHO_FAIL").as_str() {
+            "" => {}
+            "never-ready" => loop {
+                std::thread::park();
+            },
+            _ => {
+                return Err(Problem::new(500, "echo_failed", "ECHO_FAIL asks for it"));
+            }
+        }
+        let delay = env("ECHO_START_DELAY");
+        if !delay.is_empty() {
+            std::thread::sleep(duration("ECHO_START_DELAY", &delay)?);
+        }
+        Ok(Self {
+            model: RwLock::new(context.model.as_ref().map(|model| model.version.clone())),
+        })
+    }
+
+    fn inline(&self, head: &Parts) -> bool {
+        head.uri.query().is_none()
+    }
+
+    fn invoke(&self, request: Request, call: &Call) -> Result<Response, Problem> {
+        let mut status = StatusCode::OK;
+        if request.uri.query().is_some() {
+            for (name, value) in request.query_pairs() {
+                match name.as_str() {
+                    "delay" => wait(duration(&name, &value)?, call)?,
+                    "die" => return Err(die(&value)),
+                    "status" => {
+                        status = value
+                            .parse()
+                            .ok()
+                            .filter(|status: &StatusCode| !status.is_informational())
+                            .ok_or_else(|| {
+                                Problem::new(
+                                    400,
+                                    "parameter_invalid",
+                                    format!("status={value:?} is no status from 200 to 999"),
+                                )
+                            })?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(Response {
+            status,
+            headers: echoed(&request),
+            body: request.body,
+        })
+    }
+
+    fn batch(&self, batch: &Batch, call: &Call) -> Result<BatchOutcome, Problem> {
+        let delay = match batch.parameter("delay") {
+            Some(text) => duration("delay", text)?,
+            None => Duration::ZERO,
+        };
+        let die_at: Option<usize> = batch.parameter("die_at").and_then(|at| at.parse().ok());
+        let total = batch.items().len();
+        let mut items = Vec::with_capacity(total);
+        let mut failed_items = 0;
+        for (position, item) in batch.items().iter().enumerate() {
+            wait(delay, call)?;
+            if die_at == Some(position) {
+                return Err(die("exit"));
+            }
+            let read = batch.read(position);
+            call.check()?;
+            items.push(match read {
+                Ok(bytes) => json!({
+                    "name": item.name,
+                    "index": item.index,
+                    "bytes": bytes.len(),
+                    "crc32": format!("{:08x}", crc32fast::hash(&bytes)),
+                }),
+                Err(error) => {
+                    failed_items += 1;
+                    json!({"name": item.name, "index": item.index,
+                           "error": {"code": error.code, "detail": error.detail}})
+                }
+            });
+            call.progress(position as u64 + 1, total as u64, None);
+        }
+        let body = json!({"action": batch.action(), "items": items}).to_string();
+        let mut model = self.model();
+        if batch.action() == "train"
+            && let Some(output) = batch.model_output()
+        {
+            let unwritable =
+                |error: std::io::Error| Problem::new(500, "model_unwritable", error.to_string());
+            let mut file = tempfile::NamedTempFile::new().map_err(unwritable)?;
+            file.write_all(body.as_bytes()).map_err(unwritable)?;
+            batch.put_model(file.path())?;
+            model = Some(output.version.clone());
+        }
+        Ok(BatchOutcome {
+            content_type: "application/json".to_owned(),
+            body: body.into_bytes(),
+            items: total as u64,
+            failed_items,
+            model,
+        })
+    }
+
+    fn sample(&self, items: usize) -> Option<Sample> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let stored =
+            SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for item in 0..items {
+            zip.start_file(format!("item-{item:05}.txt"), stored).ok()?;
+            zip.write_all(format!("item {item}\n").repeat(64).as_bytes())
+                .ok()?;
+        }
+        Some(Sample {
+            content_type: "application/zip".to_owned(),
+            bytes: zip.finish().ok()?.into_inner(),
+        })
+    }
+
+    fn use_model(&self, version: &str, path: &Path) -> Result<(), Problem> {
+        let unusable = |detail: String| Problem::new(422, "model_unusable", detail);
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        serde_json::from_str::<serde_json::Value>(&text)
+            .map_err(|error| unusable(format!("an echo model is JSON: {error}")))?;
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = Some(version.to_owned());
+        Ok(())
+    }
+
+    fn report(&self) -> PodReport {
+        PodReport {
+            devices: vec!["cpu".to_owned()],
+            precision: "none".to_owned(),
+            threads: 1,
+            model: self.model(),
+            ..PodReport::default()
+        }
+    }
+}

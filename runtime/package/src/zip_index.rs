@@ -13,6 +13,8 @@ use zip::{CompressionMethod, ZipArchive};
 const DIRECTORY_BUFFER: usize = 64 * 1024;
 /// The same while an entry is unpacked.
 const ENTRY_BUFFER: usize = 32 * 1024;
+/// The end record and the longest comment behind it.
+const END_BYTES: u64 = 22 + 65_535;
 /// Local header without name and extra field, plus a data descriptor with zip64 sizes.
 const ENTRY_OVERHEAD: u64 = 30 + 24;
 /// Most that deflate can make of one byte; bounds what is allocated on the word of an index.
@@ -43,12 +45,29 @@ fn package_error(error: ZipError) -> PackageError {
     }
 }
 
+/// Looks for the record that ends a zip where alone it may be, so that a large file that is no zip is
+/// not searched from end to start.
+fn check_end(source: &dyn ReadAt) -> Result<(), PackageError> {
+    let length = source.len().min(END_BYTES);
+    let mut end = vec![0; usize::try_from(length).unwrap_or(0)];
+    source
+        .read_at(source.len() - length, &mut end)
+        .map_err(|error| package_error(ZipError::Io(error)))?;
+    if end.windows(4).any(|bytes| bytes == b"PK\x05\x06") {
+        return Ok(());
+    }
+    Err(PackageError::Invalid(
+        "not a zip, or a truncated one: its end is missing".to_owned(),
+    ))
+}
+
 impl ZipIndex {
     /// Reads the central directory and nothing else.
     pub(crate) fn read(
         source: &dyn ReadAt,
         limits: &Limits,
     ) -> Result<(Vec<Item>, Self), PackageError> {
+        check_end(source)?;
         let archive =
             ZipArchive::new(Cursor::buffered(source, DIRECTORY_BUFFER)).map_err(package_error)?;
         if archive.has_duplicate_names() {

@@ -6,17 +6,12 @@ use stoic_protocol::{PodReport, Problem};
 
 /// A function: loaded once per pod, then called from many threads at once.
 ///
-/// Everything here but an [`INLINE`](Self::INLINE) `invoke` runs on a blocking thread and may take
-/// its time. A panic becomes a 500 `function_panicked`; the pod lives on.
+/// Everything here but [`inline`](Self::inline) runs on a blocking thread and may take its time. A panic becomes a 500 `function_panicked`; the pod lives on.
 pub trait Function: Send + Sync + Sized + 'static {
     /// Media types of which one body is a batch of one item, such as `["image/jpeg"]`. A function
     /// that names any gets such bodies, and zip and tar bodies, in [`batch`](Self::batch). Where it
     /// names none, every body goes to [`invoke`](Self::invoke), and batches come by URL only.
     const ITEM_TYPES: &'static [&'static str] = &[];
-
-    /// Whether [`invoke`](Self::invoke) never waits and takes microseconds, so that it runs on the
-    /// thread that reads requests and spares two thread switches.
-    const INLINE: bool = false;
 
     /// Loads everything and runs once; the pod is ready when this returns.
     ///
@@ -45,6 +40,14 @@ pub trait Function: Send + Sync + Sized + 'static {
                 accepted.join(", ")
             ),
         ))
+    }
+
+    /// Whether [`invoke`](Self::invoke) is so quick for this request, microseconds without any
+    /// waiting, that it runs on the thread that reads requests and spares two thread switches. Such
+    /// a call cannot be cancelled and does not count against the limit of invocations at once.
+    fn inline(&self, head: &http::request::Parts) -> bool {
+        let _ = head;
+        false
     }
 
     /// One batch: by presigned URL, or a zip, tar or single item in the body.

@@ -18,7 +18,7 @@ const RUN_BYTES: u64 = 4 << 20;
 /// Gap between two items up to which they are still fetched as one.
 const GAP_BYTES: u64 = 64 << 10;
 /// What is fetched of a zip's end at first: holds the directory of some hundred items.
-const TAIL_BYTES: u64 = 64 << 10;
+const TAIL_BYTES: u64 = (64 << 10) + 22;
 /// What is fetched at once of a longer directory, and of a tar around each header.
 const ZIP_AHEAD_BYTES: u64 = 512 << 10;
 const TAR_AHEAD_BYTES: u64 = 16 << 10;

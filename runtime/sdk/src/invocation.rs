@@ -75,7 +75,7 @@ async fn run<F: Function>(
         && !F::ITEM_TYPES.is_empty()
         && (Kind::of(essence).is_some() || is_item_type(essence, F::ITEM_TYPES));
 
-    if F::INLINE && !by_url && !inline_batch {
+    if !by_url && !inline_batch && function.inline(&parts) {
         let body = read_body(body, &parts, pod.context.body_limit).await?;
         let call = Call::new(invocation_of(&parts), pod.stop.clone());
         let response = guarded(|| function.invoke(request(parts, body), &call));
