@@ -1,4 +1,4 @@
-//! The choice of a runtime, from estimates. It knows no models: [`crate::decide`]
+//! The choice of a runtime, from estimates. It knows no models: [`crate::decide()`]
 //! makes the estimates and comes here.
 
 use std::fmt;

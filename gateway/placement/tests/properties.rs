@@ -1,5 +1,8 @@
 //! What must hold for placement whatever comes in.
 
+// In a test an unwrap is an assertion; clippy sees that only inside `#[test]`.
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use stoic_placement::*;
 

@@ -2,6 +2,9 @@
 //! one: every measurement is predicted before it is taken in. The data lie
 //! outside the repository; without them these tests say so and pass.
 
+// In a test an unwrap is an assertion; clippy sees that only inside `#[test]`.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -46,6 +49,15 @@ fn print(what: &str, accuracy: &Accuracy) {
     );
 }
 
+fn sound_coverage(accuracy: &Accuracy) {
+    let (half, most) = (
+        accuracy.coverage_p50().unwrap(),
+        accuracy.coverage_p90().unwrap(),
+    );
+    assert!((0.40..=0.65).contains(&half), "{half}");
+    assert!((0.80..=0.97).contains(&most), "{most}");
+}
+
 #[test]
 fn deployments_of_february_2020() {
     let Some(rows) = rows("deployments_feb2020_batches_0_76.csv") else {
@@ -64,9 +76,14 @@ fn deployments_of_february_2020() {
         let mean = history.best_of(Method::Mean).unwrap();
         let median = history.best_of(Method::Median).unwrap();
         println!("  mean {mean:?}\n  median {median:?}");
+        // The paper's Table 2: the median window has the lesser error on all
+        // three runtimes.
+        assert!(median.mae < mean.mae, "{runtime}");
         all.merge(&accuracy);
     }
     print("deployment, all", &all);
+    assert_eq!(all.count, 3 * 75);
+    sound_coverage(&all);
 }
 
 #[test]
@@ -75,6 +92,7 @@ fn invocations_of_january_2020() {
         return;
     };
     let mut all = Accuracy::default();
+    let mut edge = None;
     for runtime in ["edge", "cpu", "gpu1", "gpu2"] {
         let mut history = ProcessingHistory::new(ProcessingConfig::default(), 2020);
         let mut accuracy = Accuracy::default();
@@ -90,8 +108,20 @@ fn invocations_of_january_2020() {
             assert!(history.push(items, actual));
         }
         print(&format!("processing {runtime}"), &accuracy);
-        print("  authors", &theirs);
+        println!(
+            "  the authors' predictions: MAE {:.2} s, PMAE {:.1} %",
+            theirs.mae_s().unwrap(),
+            100.0 * theirs.pmae().unwrap()
+        );
+        if runtime == "edge" {
+            edge = Some(accuracy);
+        }
         all.merge(&accuracy);
     }
     print("processing, all", &all);
+    assert_eq!(all.count, 310);
+    sound_coverage(&all);
+    assert!(all.pmae().unwrap() < 0.2);
+    // The quiet runtime, without rented accelerators of nine kinds.
+    assert!(edge.unwrap().pmae().unwrap() < 0.06);
 }

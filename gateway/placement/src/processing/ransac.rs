@@ -7,8 +7,8 @@
 //!   under an `else` whose `if` is unclear. Here every pass counts, so the loop
 //!   makes exactly `k` passes.
 //! * *Line 5* runs over the sample and not, as in textbook RANSAC, over all
-//!   observations. This is kept as printed: with samples of half the points
-//!   it amounts to least trimmed squares.
+//!   observations. This is kept as printed: with samples of over half
+//!   the points it amounts to least trimmed squares.
 //! * *Line 6*: the error of a point is its absolute residual in seconds. The
 //!   threshold `t` grows with the prediction, since the noise of a batch of a
 //!   thousand images is not that of ten (`relative_threshold`).
@@ -18,10 +18,21 @@
 //!   default.
 //! * *Data (2)*: before any sample qualifies, `M` is the regression on all
 //!   observations, so there is always a model.
-//! * *"parameters that best fit the data"*: the winner is a regression on half
-//!   of the points. One last regression over all observations within `t` of it
+//! * *"parameters that best fit the data"*: the winner is a regression on its
+//!   sample. One last regression over all observations within `t` of it
 //!   (two or more sizes among them, at least `d`) uses the rest of them; textbook
 //!   RANSAC ends likewise.
+
+//!
+//! Where the defaults come from: sample sizes of 3 to 8 of ten, relative
+//! thresholds of 0 to 0.3, and 100 or 200 passes were compared on the authors'
+//! log of January 2020, the one that `tests/replay.rs` replays; three fifths
+//! and 200 passes were taken as the best that still bears three outliers in
+//! ten. The replay's figures are therefore not those of unseen data. On that
+//! log RANSAC pays on the quiet edge (mean absolute error 2.7 s against 3.7 s
+//! for the plain regression) and costs a little on the cloud runtimes, whose
+//! times are scattered by the kind of node and have no clear outliers (cpu 13.6
+//! against 10.8 s, gpu1 9.0 against 8.5 s, gpu2 8.7 against 7.9 s).
 
 use nalgebra::SVector;
 use rand::SeedableRng;
@@ -38,8 +49,11 @@ pub(super) type Point = (f64, f64);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RansacConfig {
-    /// `n`, points per sample; by default half of the observations, rounded
-    /// up, and at least 3 (a line through 2 has no error to judge by).
+    /// `n`, points per sample; by default three fifths of the observations,
+    /// rounded up, and at least 3 (a line through 2 has no error to judge by).
+    /// Larger samples waste less on data without outliers, smaller ones find
+    /// the line among more: of ten points three may lie anywhere, and 200
+    /// passes then meet a clean sample in 999 of 1000 cases.
     pub sample_size: Option<usize>,
     /// `t` in seconds; by default 2.5 robust standard deviations (1.4826 MAD)
     /// of the residuals of a Theil-Sen line, which itself bears 29 % outliers.
@@ -62,7 +76,7 @@ impl Default for RansacConfig {
             sample_size: None,
             residual_threshold: None,
             relative_threshold: 0.1,
-            iterations: 100,
+            iterations: 200,
             inliers: None,
             error: None,
         }
@@ -114,7 +128,7 @@ pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> O
 
     let sample_size = config
         .sample_size
-        .unwrap_or(points.len().div_ceil(2))
+        .unwrap_or((3 * points.len()).div_ceil(5))
         .max(3);
     if sample_size >= points.len() {
         return Some(best);
