@@ -1,1 +1,23 @@
-//! (being built)
+//! STOIC's gateway: an HTTP front that routes invocations to warm standby pods at the edge or in the
+//! cloud, wherever they are predicted to finish first.
+//!
+//! The way of an invocation: [`http`] admits it, [`scheduler`] estimates and chooses, [`requester`]
+//! stages, sends and records, [`pods`] gives it a pod at a [`sites`] site, [`storage`] holds its package
+//! and result, [`history`] remembers. [`serve`] starts and stops all of it. Links no libtorch.
+
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod function;
+pub mod gateway;
+pub mod history;
+pub mod http;
+pub mod link;
+pub mod metrics;
+pub mod pods;
+pub mod requester;
+pub mod runnable;
+pub mod scheduler;
+pub mod serve;
+pub mod sites;
+pub mod storage;

@@ -1,0 +1,83 @@
+//! `stoic up`.
+
+use super::BAD_INPUT;
+use crate::config::Config;
+use crate::serve::{self, StartFailure};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Options of `stoic up`.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Configuration file (TOML); without one the embedded default stands
+    #[arg(long, env = "STOIC_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "STOIC_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Folder of everything that lasts [default: ~/.local/share/stoic]
+    #[arg(long, env = "STOIC_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Log as JSON lines instead of text
+    #[arg(long)]
+    log_json: bool,
+    /// Print the configuration in force and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Up {
+    pub(super) fn run(self) -> ExitCode {
+        let refused = |text: String, code: u8| {
+            eprintln!("stoic: {text}");
+            ExitCode::from(code)
+        };
+        let mut config = match self
+            .config
+            .as_deref()
+            .map_or_else(|| Ok(Config::default()), Config::load)
+        {
+            Ok(config) => config,
+            Err(error) => return refused(error.to_string(), BAD_INPUT),
+        };
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(data) = self.data {
+            config.data = data;
+        }
+        if self.print_config {
+            return match toml::to_string_pretty(&config) {
+                Ok(text) => {
+                    print!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => refused(error.to_string(), 1),
+            };
+        }
+        init_logs(self.log_json);
+        match serve::run(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(StartFailure::Config(error)) => refused(error.to_string(), BAD_INPUT),
+            Err(error @ StartFailure::Machine(_)) => refused(error.to_string(), 1),
+        }
+    }
+}
+
+/// Logs go to standard error; `STOIC_LOG` sets the level, as in `STOIC_LOG=debug`.
+fn init_logs(json: bool) {
+    let filter = EnvFilter::try_from_env("STOIC_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,s3s=error,aws=error"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}

@@ -1,0 +1,393 @@
+//! Configuration: one TOML file, parsed and validated whole before anything starts. Without a file the
+//! embedded default stands: sites `edge` and `cloud` on this machine, the link and the deployment delay
+//! of the cloud emulated.
+
+pub mod nearest;
+mod units;
+mod validate;
+
+pub use units::Bandwidth;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a configuration was refused: one line that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidConfig(pub String);
+
+/// The gateway's configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the HTTP gateway.
+    pub listen: SocketAddr,
+    /// Folder of everything that lasts: SQLite, embedded stores, logs of pods.
+    pub data: PathBuf,
+    /// Largest body of a request.
+    pub body_limit: ByteSize,
+    /// Threads that serve HTTP; 0: one a core.
+    pub threads: usize,
+    /// How long packages and results are kept.
+    pub storage: StorageConfig,
+    /// How predictions are made and choices taken.
+    pub placement: PlacementConfig,
+    /// Deployment of pods.
+    pub deployment: DeploymentConfig,
+    /// Places where pods run.
+    pub sites: BTreeMap<String, SiteConfig>,
+    /// Resource shapes at those sites, in order of preference where predictions are equal.
+    pub runtimes: BTreeMap<String, RuntimeConfig>,
+}
+
+/// Retention in object storage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// Packages and results go after this time.
+    #[serde(with = "humantime_serde")]
+    pub expire: Duration,
+}
+
+/// Prediction and choice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacementConfig {
+    /// Most recent points that the regression of processing time sees (paper: 10).
+    pub processing_points: usize,
+    /// New measurements after which the window of deployment time is chosen anew (paper: 10).
+    pub calibration_period: usize,
+    /// Measurements over which it is chosen (paper: 100).
+    pub calibration_window: usize,
+    /// Seed of every random draw of the placement.
+    pub seed: u64,
+}
+
+/// Deployment of pods.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeploymentConfig {
+    /// Failed starts in a row after which waiting invocations are answered with an error. Between
+    /// them the wait doubles from 100 ms.
+    pub attempts: u32,
+    /// How long a pod that is told to stop may finish its work.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+/// Which machinery runs a site's pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Child processes of the gateway.
+    #[default]
+    Process,
+}
+
+/// A place where pods run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteConfig {
+    /// How pods run there.
+    #[serde(default)]
+    pub backend: BackendKind,
+    /// The link to it; absent: the site is on this machine or network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated_link: Option<EmulatedLinkConfig>,
+    /// Emulated deployment delay, before the pod is really started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated_deployment: Option<EmulatedDeploymentConfig>,
+    /// Object store of the site; absent: the embedded one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<OutsideStoreConfig>,
+}
+
+/// An emulated link: held to a bandwidth, with a round trip added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmulatedLinkConfig {
+    /// Each way. The paper's link: 70.79 Mbit/s.
+    pub bandwidth: Bandwidth,
+    /// Round-trip time.
+    #[serde(with = "humantime_serde")]
+    pub rtt: Duration,
+}
+
+/// Emulated deployment delays, drawn from a trace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmulatedDeploymentConfig {
+    /// `nautilus` (built in: deployment times of the paper's cloud, February 2020), or a file: one
+    /// number of seconds a line, or CSV with a column `act_deploy` (and `runtime`, to keep rows apart).
+    pub trace: String,
+    /// Every delay is multiplied by this.
+    #[serde(default = "one")]
+    pub scale: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// An S3 outside of the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideStoreConfig {
+    /// `http://` or `https://` address; absent: the region's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Region; most stores take any.
+    #[serde(default = "default_region")]
+    pub region: String,
+    /// Bucket; made when it is absent.
+    pub bucket: String,
+    /// Environment variable with the access key id.
+    #[serde(default = "default_access_key_env")]
+    pub access_key_env: String,
+    /// Environment variable with the secret access key.
+    #[serde(default = "default_secret_key_env")]
+    pub secret_key_env: String,
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+fn default_access_key_env() -> String {
+    "AWS_ACCESS_KEY_ID".to_owned()
+}
+fn default_secret_key_env() -> String {
+    "AWS_SECRET_ACCESS_KEY".to_owned()
+}
+
+/// A resource shape at a site: the paper's runtime scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// The site its pods run at.
+    pub site: String,
+    /// Threads a pod computes with.
+    #[serde(default = "one_thread")]
+    pub threads: u32,
+    /// `fp32`, `bf16` or `auto` (bf16 where the device computes it).
+    #[serde(default = "default_precision")]
+    pub precision: String,
+    /// GPUs a pod gets.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Order among runtimes; the lower is preferred where predictions are equal.
+    #[serde(default)]
+    pub order: u32,
+}
+
+fn one_thread() -> u32 {
+    1
+}
+fn default_precision() -> String {
+    "auto".to_owned()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores =
+            std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data: default_data(),
+            body_limit: ByteSize::gib(4),
+            threads: 0,
+            storage: StorageConfig::default(),
+            placement: PlacementConfig::default(),
+            deployment: DeploymentConfig::default(),
+            sites: default_sites(),
+            runtimes: default_runtimes(cores, crate::sites::gpus_present()),
+        }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            expire: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Default for PlacementConfig {
+    fn default() -> Self {
+        Self {
+            processing_points: 10,
+            calibration_period: 10,
+            calibration_window: 100,
+            seed: 2020,
+        }
+    }
+}
+
+impl Default for DeploymentConfig {
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `$STOIC_DATA`, else the user's data folder.
+fn default_data() -> PathBuf {
+    let home = || {
+        std::env::var_os("HOME").map_or_else(
+            || PathBuf::from("/var/lib"),
+            |home| PathBuf::from(home).join(".local/share"),
+        )
+    };
+    std::env::var_os("STOIC_DATA").map_or_else(
+        || {
+            std::env::var_os("XDG_DATA_HOME")
+                .filter(|v| !v.is_empty())
+                .map_or_else(home, PathBuf::from)
+                .join("stoic")
+        },
+        PathBuf::from,
+    )
+}
+
+fn default_sites() -> BTreeMap<String, SiteConfig> {
+    let cloud = SiteConfig {
+        emulated_link: Some(EmulatedLinkConfig {
+            bandwidth: Bandwidth::megabits(70.79),
+            rtt: Duration::from_millis(20),
+        }),
+        emulated_deployment: Some(EmulatedDeploymentConfig {
+            trace: "nautilus".to_owned(),
+            scale: 0.1,
+        }),
+        ..SiteConfig::default()
+    };
+    BTreeMap::from([
+        ("edge".to_owned(), SiteConfig::default()),
+        ("cloud".to_owned(), cloud),
+    ])
+}
+
+/// `edge` has one thread and fp32; the cloud has the other cores and bf16 where the CPU has it, and
+/// GPUs where this machine has them.
+fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
+    let cloud = |order, gpus, precision: &str| RuntimeConfig {
+        site: "cloud".to_owned(),
+        threads: cores.saturating_sub(1).max(1),
+        precision: precision.to_owned(),
+        gpus,
+        order,
+    };
+    let edge = RuntimeConfig {
+        site: "edge".to_owned(),
+        threads: 1,
+        precision: "fp32".to_owned(),
+        gpus: 0,
+        order: 0,
+    };
+    let mut runtimes = BTreeMap::from([
+        ("edge".to_owned(), edge),
+        ("cpu".to_owned(), cloud(1, 0, "auto")),
+    ]);
+    for count in 1..=gpus.min(2) {
+        runtimes.insert(format!("gpu{count}"), cloud(1 + count, count, "auto"));
+    }
+    runtimes
+}
+
+impl Config {
+    /// Reads and validates a configuration file.
+    ///
+    /// # Errors
+    /// One line that names the file and the key.
+    pub fn load(path: &Path) -> Result<Self, InvalidConfig> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| InvalidConfig(format!("{}: {e}", path.display())))?;
+        Self::parse(&text)
+            .map_err(|InvalidConfig(e)| InvalidConfig(format!("{}: {e}", path.display())))
+    }
+
+    /// Parses and validates a configuration.
+    ///
+    /// # Errors
+    /// One line that names the key and, for a misspelt one, the nearest known key.
+    pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
+        let config: Self = toml::from_str(text).map_err(|e| {
+            let place = e.span().map_or_else(String::new, |span| {
+                format!(
+                    "line {}: ",
+                    text[..span.start.min(text.len())].matches('\n').count() + 1
+                )
+            });
+            InvalidConfig(format!("{place}{}", nearest::explain(e.message())))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Names of the runtimes, the preferred first.
+    #[must_use]
+    pub fn runtimes_in_order(&self) -> Vec<(&str, &RuntimeConfig)> {
+        let mut all: Vec<_> = self
+            .runtimes
+            .iter()
+            .map(|(name, runtime)| (name.as_str(), runtime))
+            .collect();
+        all.sort_by_key(|(name, runtime)| (runtime.order, *name));
+        all
+    }
+
+    /// The site where packages arrive: the first runtime's.
+    #[must_use]
+    pub fn home_site(&self) -> &str {
+        self.runtimes_in_order()
+            .first()
+            .map_or("edge", |(_, runtime)| runtime.site.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_embedded_default() {
+        let config = Config::parse("").expect("valid");
+        assert_eq!(config.home_site(), "edge");
+        assert_eq!(config.runtimes["edge"].precision, "fp32");
+        assert!(config.sites["cloud"].emulated_link.is_some());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
+        let error = Config::parse("\nlisen = \"127.0.0.1:1\"\n")
+            .expect_err("unknown key")
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("did you mean `listen`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_runtime_at_an_unknown_site_is_refused() {
+        let error = Config::parse("[runtimes.x]\nsite = \"clod\"\n")
+            .expect_err("unknown site")
+            .to_string();
+        assert!(
+            error.contains("runtimes.x.site") && error.contains("cloud"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_default_survives_a_round_trip() {
+        let text = toml::to_string(&Config::default()).expect("serialises");
+        Config::parse(&text).expect("its own output is valid");
+    }
+}

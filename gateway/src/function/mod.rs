@@ -1,0 +1,17 @@
+//! The function object: what a user declares in `function.yaml`, in the shape of a Kubernetes object.
+//!
+//! Parsed and validated whole; inside the gateway a [`Function`] is always valid. Knows no site, no
+//! pool and no HTTP.
+
+mod object;
+mod registry;
+
+pub use object::{
+    BootstrapSpec, FunctionObject, FunctionSpec, Input, Metadata, QueueSpec, Standby,
+};
+pub use registry::{Function, PublishedModel, Registry, Runnable};
+
+/// Why a function object was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidFunction(pub String);

@@ -1,0 +1,344 @@
+//! The object as it is written, and its validation.
+
+use super::InvalidFunction;
+use crate::config::nearest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// `apiVersion` of the object.
+const API_VERSION: &str = "stoic.dev/v1";
+
+/// A function as its file declares it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FunctionObject {
+    /// Always `stoic.dev/v1`.
+    pub api_version: String,
+    /// Always `Function`.
+    pub kind: String,
+    /// Name and free labels.
+    pub metadata: Metadata,
+    /// What to run and how.
+    pub spec: FunctionSpec,
+}
+
+/// Name and free labels of a function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// A DNS label: lower-case letters, digits and `-`, at most 63.
+    pub name: String,
+    /// Free labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Free annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What to run and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FunctionSpec {
+    /// Container image, for sites that run containers. Process sites use `command`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Executable and arguments, for process sites.
+    pub command: Vec<String>,
+    /// Path that answers 200 when the pod is ready.
+    #[serde(default = "default_health")]
+    pub health: String,
+    /// `batch`: the input is a package of items, staged in object storage. `request`: bodies pass
+    /// straight through.
+    #[serde(default)]
+    pub input: Input,
+    /// Longest time one invocation may take.
+    #[serde(default = "default_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Longest time a pod may take to become ready.
+    #[serde(default = "default_ready_timeout", with = "humantime_serde")]
+    pub ready_timeout: Duration,
+    /// Invocations that one pod works at the same time.
+    #[serde(default = "one")]
+    pub concurrency: u32,
+    /// Environment of its pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Warm pods by runtime: a number, or `{min, max, idle}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standby: BTreeMap<String, Standby>,
+    /// Runtimes the function may use; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runtimes: Vec<String>,
+    /// The queue in front of the pods of one runtime.
+    #[serde(default)]
+    pub queue: QueueSpec,
+    /// Representative tasks run for a new version (paper, section 3.7).
+    #[serde(default)]
+    pub bootstrap: BootstrapSpec,
+}
+
+/// How the input reaches a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// A package of items, staged in object storage.
+    Batch,
+    /// The request passes through.
+    #[default]
+    Request,
+}
+
+/// Warm pods of one runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StandbyForm")]
+pub struct Standby {
+    /// Pods kept ready when nothing runs.
+    pub min: u32,
+    /// Most pods at any time.
+    pub max: u32,
+    /// Pods above `min` go after being idle for this long.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        Self {
+            min: 0,
+            max: 1,
+            idle: DEFAULT_IDLE,
+        }
+    }
+}
+
+const DEFAULT_IDLE: Duration = Duration::from_secs(300);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StandbyForm {
+    Count(u32),
+    Full(StandbyFull),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandbyFull {
+    #[serde(default)]
+    min: u32,
+    max: Option<u32>,
+    #[serde(default = "default_idle", with = "humantime_serde")]
+    idle: Duration,
+}
+
+impl From<StandbyForm> for Standby {
+    fn from(form: StandbyForm) -> Self {
+        match form {
+            StandbyForm::Count(count) => Self {
+                min: count,
+                max: count.max(1),
+                idle: DEFAULT_IDLE,
+            },
+            StandbyForm::Full(full) => Self {
+                min: full.min,
+                max: full.max.unwrap_or(full.min.max(1)),
+                idle: full.idle,
+            },
+        }
+    }
+}
+
+/// The bounded queue in front of the pods of one runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSpec {
+    /// Most requests that wait; one more is answered 429.
+    pub length: u32,
+    /// Longest wait for a pod, deployment included; then 503.
+    #[serde(with = "humantime_serde")]
+    pub wait: Duration,
+}
+
+impl Default for QueueSpec {
+    fn default() -> Self {
+        Self {
+            length: 256,
+            wait: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Representative tasks for a new version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BootstrapSpec {
+    /// Items of each task; the paper's authors used 33 and 10 images. Empty: no bootstrap.
+    pub batches: Vec<u32>,
+}
+
+impl Default for BootstrapSpec {
+    fn default() -> Self {
+        Self {
+            batches: vec![12, 4],
+        }
+    }
+}
+
+fn default_health() -> String {
+    "/healthz".to_owned()
+}
+fn default_timeout() -> Duration {
+    Duration::from_secs(600)
+}
+fn default_ready_timeout() -> Duration {
+    Duration::from_secs(120)
+}
+fn default_idle() -> Duration {
+    DEFAULT_IDLE
+}
+fn one() -> u32 {
+    1
+}
+
+impl FunctionObject {
+    /// Parses a `function.yaml` (or JSON, which is YAML).
+    ///
+    /// # Errors
+    /// One line that names the key and, for a misspelt one, the nearest known key.
+    pub fn parse(text: &str) -> Result<Self, InvalidFunction> {
+        let object: Self = serde_saphyr::from_str(text)
+            .map_err(|e| InvalidFunction(nearest::explain(&e.to_string())))?;
+        object.validate()?;
+        Ok(object)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn validate(&self) -> Result<(), InvalidFunction> {
+        let refuse = |text: String| Err(InvalidFunction(text));
+        if self.api_version != API_VERSION {
+            return refuse(format!(
+                "apiVersion: `{}` is not known; write `{API_VERSION}`",
+                self.api_version
+            ));
+        }
+        if self.kind != "Function" {
+            return refuse(format!(
+                "kind: `{}` is not known; write `Function`",
+                self.kind
+            ));
+        }
+        check_name(&self.metadata.name)?;
+        let spec = &self.spec;
+        if spec.command.first().is_none_or(String::is_empty) {
+            return refuse("spec.command: name the executable to run".to_owned());
+        }
+        if !spec.health.starts_with('/') {
+            return refuse(format!(
+                "spec.health: `{}` must start with `/`",
+                spec.health
+            ));
+        }
+        if spec.concurrency == 0 {
+            return refuse("spec.concurrency: must be at least 1".to_owned());
+        }
+        if spec.timeout.is_zero() || spec.ready_timeout.is_zero() {
+            return refuse(
+                "spec.timeout and spec.readyTimeout must be longer than zero".to_owned(),
+            );
+        }
+        for (runtime, standby) in &spec.standby {
+            if standby.max == 0 || standby.max < standby.min {
+                return refuse(format!(
+                    "spec.standby.{runtime}: max ({}) must be at least 1 and at least min ({})",
+                    standby.max, standby.min
+                ));
+            }
+        }
+        if let Some(zero) = spec
+            .bootstrap
+            .batches
+            .iter()
+            .find(|items| **items == 0 || **items > 10_000)
+        {
+            return refuse(format!(
+                "spec.bootstrap.batches: {zero} items is out of range 1 to 10000"
+            ));
+        }
+        for key in spec.env.keys() {
+            if key.is_empty() || key.contains(['=', '\0']) {
+                return refuse(format!("spec.env: `{key}` is no name of a variable"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Function names are DNS labels, so that every backend can carry them.
+fn check_name(name: &str) -> Result<(), InvalidFunction> {
+    let good = !name.is_empty()
+        && name.len() <= 63
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if good {
+        Ok(())
+    } else {
+        Err(InvalidFunction(format!(
+            "metadata.name: `{name}` is not a DNS label (lower-case letters, digits and `-`, at most 63, no `-` at either end)"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi}\nspec:\n  command: [stoic-echo]\n  standby: {edge: 1, cpu: {min: 0, max: 2, idle: 30s}}\n";
+
+    #[test]
+    fn both_forms_of_standby_are_read() {
+        let object = FunctionObject::parse(GOOD).expect("valid");
+        assert_eq!(object.spec.standby["edge"].min, 1);
+        assert_eq!(
+            object.spec.standby["cpu"],
+            Standby {
+                min: 0,
+                max: 2,
+                idle: Duration::from_secs(30)
+            }
+        );
+    }
+
+    #[test]
+    fn a_misspelt_key_names_the_nearest_known_one() {
+        let text = GOOD.replace("command", "comand");
+        let error = FunctionObject::parse(&text)
+            .expect_err("misspelt")
+            .to_string();
+        assert!(
+            error.contains("comand") && error.contains("did you mean `command`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_that_are_no_dns_labels_are_refused() {
+        for name in ["", "Hi", "a_b", "-a", "a-", "a/b", &"x".repeat(64)] {
+            let text = GOOD.replace("name: hi", &format!("name: \"{name}\""));
+            assert!(FunctionObject::parse(&text).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_object_survives_a_round_trip() {
+        let object = FunctionObject::parse(GOOD).expect("valid");
+        let text = serde_json::to_string(&object).expect("serialises");
+        assert_eq!(FunctionObject::parse(&text).expect("valid"), object);
+    }
+}

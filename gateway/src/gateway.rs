@@ -1,0 +1,434 @@
+//! The assembled gateway: what every room shares. It deploys and removes functions, and records what
+//! happened; invocations go through [`crate::requester`].
+
+use crate::config::{Config, RuntimeConfig};
+use crate::failure::Failure;
+use crate::function::{Function, FunctionObject, PublishedModel, Registry};
+use crate::history::{DeploymentRecord, History, Measurement};
+use crate::link::{self, EmulatedLink};
+use crate::metrics::Metrics;
+use crate::pods::{Deployment, DeploymentSink, Pod, Pool, PoolOptions, Warmer};
+use crate::requester::bootstrap;
+use crate::runnable::Deployed;
+use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
+use crate::sites::{Site, SiteFuture};
+use crate::storage::{Stores, URL_LIFE};
+use anyhow::bail;
+use bytes::Bytes;
+use http::Method;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use stoic_protocol::{ModelRef, env, paths};
+use tracing::{info, warn};
+
+/// Longest time a pod may take to load a model.
+const WARM_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The configuration in force.
+    pub config: Config,
+    /// Functions that are deployed.
+    pub functions: Registry<Deployed>,
+    /// Predicts and chooses.
+    pub scheduler: Arc<Scheduler>,
+    /// Tells the scheduler's learner.
+    pub teacher: Teacher,
+    /// Object stores.
+    pub stores: Stores,
+    /// What lasts.
+    pub history: History,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The async runtime of everything but HTTP connections.
+    pub runtime: tokio::runtime::Handle,
+    sites: HashMap<String, Arc<dyn Site>>,
+    links: HashMap<String, Arc<EmulatedLink>>,
+    warmer: Arc<dyn Warmer>,
+    deploying: tokio::sync::Mutex<()>,
+    training: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What a gateway is assembled from.
+#[derive(Debug)]
+pub struct GatewayParts {
+    /// The configuration.
+    pub config: Config,
+    /// The registry that the learner publishes to.
+    pub functions: Registry<Deployed>,
+    /// The scheduler.
+    pub scheduler: Arc<Scheduler>,
+    /// The way to its learner.
+    pub teacher: Teacher,
+    /// Object stores.
+    pub stores: Stores,
+    /// What lasts.
+    pub history: History,
+    /// Sites by name.
+    pub sites: HashMap<String, Arc<dyn Site>>,
+    /// Emulated links by site.
+    pub links: HashMap<String, Arc<EmulatedLink>>,
+}
+
+/// A new identity of an invocation: sortable by time.
+#[must_use]
+pub fn new_id() -> String {
+    ulid::Ulid::generate().to_string().to_ascii_lowercase()
+}
+
+impl Gateway {
+    /// Puts the parts together. Called inside the async runtime that pods live on.
+    #[must_use]
+    pub fn assemble(parts: GatewayParts) -> Arc<Self> {
+        let GatewayParts {
+            config,
+            functions,
+            scheduler,
+            teacher,
+            stores,
+            history,
+            sites,
+            links,
+        } = parts;
+        Arc::new_cyclic(|gateway| Self {
+            config,
+            functions,
+            scheduler,
+            teacher,
+            stores,
+            history,
+            metrics: Metrics::default(),
+            runtime: tokio::runtime::Handle::current(),
+            sites,
+            links,
+            warmer: Arc::new(ModelWarmer {
+                gateway: gateway.clone(),
+            }),
+            deploying: tokio::sync::Mutex::default(),
+            training: Mutex::default(),
+        })
+    }
+
+    /// Deploys a function: checked, stored, its standbys started. The same object again changes nothing.
+    ///
+    /// # Errors
+    /// The object names unknown runtimes, its command cannot be started, or the disk says no.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        object: FunctionObject,
+    ) -> Result<Arc<Deployed>, Failure> {
+        object.validate()?;
+        self.check_runtimes(&object)?;
+        let _one_at_a_time = self.deploying.lock().await;
+        let name = object.metadata.name.clone();
+        let current = self.functions.get(&name);
+        if let Some(current) = current
+            .as_ref()
+            .filter(|current| current.function.object == object)
+        {
+            return Ok(Arc::clone(current));
+        }
+        let created = current.map_or_else(unix_now, |current| current.function.created);
+        self.history.put_function(&object, created).await?;
+        self.start(object, created).await
+    }
+
+    /// Puts a stored function in force.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn start(
+        self: &Arc<Self>,
+        object: FunctionObject,
+        created: f64,
+    ) -> Result<Arc<Deployed>, Failure> {
+        let newest = self
+            .history
+            .models(&object.metadata.name)
+            .await?
+            .into_iter()
+            .next();
+        let model = newest.map(|record| PublishedModel {
+            version: record.version,
+            key: record.key,
+        });
+        let function = Function::new(object, model, created);
+        let (name, version) = (function.name().to_owned(), function.version.clone());
+        let pools = self
+            .scheduler
+            .runtimes()
+            .iter()
+            .map(|info| {
+                function
+                    .allows(&info.name)
+                    .then(|| self.pool(&function, info))
+            })
+            .collect();
+        let meters = self
+            .scheduler
+            .runtimes()
+            .iter()
+            .map(|info| self.metrics.meters(&name, &info.name))
+            .collect();
+        let deployed = Arc::new(Deployed::new(function, pools, meters));
+        let former = self.functions.put(Arc::clone(&deployed));
+        self.teacher.tell(Lesson::Publish {
+            function: name.clone(),
+            version: version.clone(),
+        });
+        for pool in deployed.pools().iter().flatten() {
+            pool.maintain();
+        }
+        if let Some(former) = former {
+            // What runs on the former version ends there.
+            let grace = former.function.object.spec.timeout;
+            self.runtime.spawn(async move { former.close(grace).await });
+        }
+        info!(function = %name, %version, "function deployed");
+        self.runtime
+            .spawn(bootstrap::run(Arc::clone(self), Arc::clone(&deployed)));
+        Ok(deployed)
+    }
+
+    /// Removes a function: no new invocation, what runs may finish within the grace.
+    ///
+    /// # Errors
+    /// There is none of this name, or the disk says no.
+    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let was_stored = self.history.delete_function(name).await?;
+        let former = self.functions.remove(name);
+        if !was_stored && former.is_none() {
+            return Err(Failure::unknown_function(name));
+        }
+        if let Some(former) = former {
+            let grace = self.config.deployment.grace;
+            self.runtime.spawn(async move { former.close(grace).await });
+        }
+        info!(function = %name, "function removed");
+        Ok(())
+    }
+
+    fn check_runtimes(&self, object: &FunctionObject) -> Result<(), Failure> {
+        let spec = &object.spec;
+        for runtime in spec.runtimes.iter().chain(spec.standby.keys()) {
+            if self.scheduler.runtime(runtime).is_none() {
+                let known: Vec<&str> = self
+                    .scheduler
+                    .runtimes()
+                    .iter()
+                    .map(|info| info.name.as_str())
+                    .collect();
+                return Err(Failure::new(
+                    400,
+                    "unknown_runtime",
+                    format!(
+                        "there is no runtime `{runtime}`; there are: {}",
+                        known.join(", ")
+                    ),
+                ));
+            }
+        }
+        let used = self
+            .scheduler
+            .runtimes()
+            .iter()
+            .filter(|info| spec.runtimes.is_empty() || spec.runtimes.contains(&info.name));
+        for info in used {
+            if let Some(site) = self.sites.get(&info.site) {
+                site.check(&spec.command)
+                    .map_err(|error| Failure::new(400, error.code(), error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pool(&self, function: &Function, info: &RuntimeInfo) -> Arc<Pool> {
+        let spec = &function.object.spec;
+        let runtime = self.config.runtimes.get(&info.name);
+        let site = self.sites.get(&info.site).map(Arc::clone);
+        // Configurations with a runtime at an unknown site are refused before anything starts.
+        let site = site.unwrap_or_else(|| unreachable!("site {} was validated", info.site));
+        let options = PoolOptions {
+            function: function.name().to_owned(),
+            version: function.version.clone(),
+            runtime: info.name.clone(),
+            site_name: info.site.clone(),
+            site,
+            link: self.links.get(&info.site).cloned(),
+            command: spec.command.clone(),
+            env: pod_env(function, info, runtime),
+            health: spec.health.clone(),
+            ready_timeout: spec.ready_timeout,
+            concurrency: spec.concurrency,
+            standby: spec.standby.get(&info.name).copied().unwrap_or_default(),
+            queue_length: spec.queue.length,
+            queue_wait: spec.queue.wait,
+            attempts: self.config.deployment.attempts,
+            grace: self.config.deployment.grace,
+        };
+        Pool::new(
+            options,
+            function.model.clone(),
+            self.runtime.clone(),
+            Arc::clone(&self.warmer),
+            self.deployment_sink(),
+        )
+    }
+
+    fn deployment_sink(&self) -> DeploymentSink {
+        let (history, teacher) = (self.history.clone(), self.teacher.clone());
+        Arc::new(move |deployment: Deployment| {
+            let Deployment {
+                function,
+                runtime,
+                seconds,
+                emulated_s,
+                ok,
+            } = deployment;
+            let record = DeploymentRecord {
+                at: unix_now(),
+                function,
+                runtime,
+                seconds,
+                emulated_s,
+                ok,
+            };
+            history.deployed(record.clone());
+            teacher.tell(Lesson::Deployed(record));
+        })
+    }
+
+    /// Records an invocation: counters, history, models.
+    pub fn record(&self, deployed: &Deployed, runtime: usize, measurement: &Measurement) {
+        if measurement.outcome == "ok" {
+            if let Some(meters) = deployed.meters(runtime) {
+                let start = if measurement.start == "cold" {
+                    crate::pods::Start::Cold
+                } else {
+                    crate::pods::Start::Warm
+                };
+                meters.count(start, &measurement.actual);
+            }
+            self.teacher
+                .tell(Lesson::Measured(Box::new(measurement.clone())));
+        }
+        self.history.measured(measurement.clone());
+    }
+
+    /// The lock that makes the trainings of one function follow one another.
+    #[must_use]
+    pub fn training_turn(&self, function: &str) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.training.lock().entry(function.to_owned()).or_default())
+    }
+
+    /// The text of `/metrics`.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let pods: Vec<_> = self
+            .functions
+            .all()
+            .iter()
+            .flat_map(|deployed| deployed.pods())
+            .collect();
+        let rows = pods.iter().map(|pod| {
+            (
+                pod.function.as_str(),
+                pod.runtime.as_str(),
+                pod.state.as_str(),
+            )
+        });
+        self.metrics.render(rows, self.history.dropped())
+    }
+
+    /// Ends every pod; what runs may finish within the grace.
+    pub async fn close(&self, grace: Duration) {
+        let functions = self.functions.all();
+        futures_util::future::join_all(functions.iter().map(|deployed| deployed.close(grace)))
+            .await;
+        for (name, site) in &self.sites {
+            let left = site.remove_orphans().await;
+            if left > 0 {
+                warn!(site = %name, left, "pods that were on their way were ended");
+            }
+        }
+        self.history.flush().await;
+    }
+}
+
+/// The environment of a function's pods on a runtime.
+fn pod_env(
+    function: &Function,
+    info: &RuntimeInfo,
+    runtime: Option<&RuntimeConfig>,
+) -> BTreeMap<String, String> {
+    let mut all = function.object.spec.env.clone();
+    all.insert(env::FUNCTION.to_owned(), function.name().to_owned());
+    all.insert(env::RUNTIME.to_owned(), info.name.clone());
+    if let Some(runtime) = runtime {
+        all.insert(env::THREADS.to_owned(), runtime.threads.to_string());
+        all.insert(env::PRECISION.to_owned(), runtime.precision.clone());
+        let devices = match runtime.gpus {
+            0 => "cpu".to_owned(),
+            count => (0..count)
+                .map(|n| format!("cuda:{n}"))
+                .collect::<Vec<_>>()
+                .join(","),
+        };
+        all.insert(env::DEVICES.to_owned(), devices);
+    }
+    all
+}
+
+/// Has pods load published models from the store of their own site.
+#[derive(Debug)]
+struct ModelWarmer {
+    gateway: std::sync::Weak<Gateway>,
+}
+
+impl Warmer for ModelWarmer {
+    fn warm<'a>(
+        &'a self,
+        site: &'a str,
+        pod: &'a Pod,
+        model: &'a PublishedModel,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let Some(gateway) = self.gateway.upgrade() else {
+                return Ok(());
+            };
+            let url = gateway
+                .stores
+                .site(site)?
+                .presign_get(&model.key, URL_LIFE)
+                .await?;
+            let body = serde_json::to_vec(&ModelRef {
+                version: model.version.clone(),
+                url,
+            })?;
+            let load = link::exchange(
+                pod.reach,
+                Method::PUT,
+                paths::MODEL,
+                Some("application/json"),
+                Bytes::from(body),
+                1 << 20,
+            );
+            let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
+            match answer.status().as_u16() {
+                // 404: a function that takes no models.
+                200..=299 | 404 => Ok(()),
+                status => bail!(
+                    "the pod answered {status}: {}",
+                    String::from_utf8_lossy(answer.body())
+                        .chars()
+                        .take(300)
+                        .collect::<String>()
+                ),
+            }
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! What lasts: functions, published models and measurements, in SQLite (WAL) on the gateway's disk.
+//!
+//! One thread owns the connection. Writes that acknowledge something are answered when they are on
+//! disk; measurements are gathered and written together, off the request path.
+
+mod records;
+mod schema;
+mod worker;
+
+pub use records::{
+    DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, TransferRecord,
+};
+pub use worker::{History, HistoryError};

@@ -1,0 +1,120 @@
+//! Rows as the rest of the gateway sees them.
+
+use crate::function::FunctionObject;
+use serde::{Deserialize, Serialize};
+
+/// A deployed function.
+#[derive(Debug, Clone)]
+pub struct FunctionRecord {
+    /// The object as deployed.
+    pub object: FunctionObject,
+    /// When it was deployed first, seconds since the Unix epoch.
+    pub created: f64,
+}
+
+/// A published model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Function it belongs to.
+    pub function: String,
+    /// `v1`, `v2`, ...
+    pub version: String,
+    /// Key in the store of every site.
+    pub key: String,
+    /// Size.
+    pub bytes: u64,
+    /// When it was published, seconds since the Unix epoch.
+    pub created: f64,
+    /// The invocation that trained it.
+    pub invocation: String,
+}
+
+/// The parts of a response time, in seconds (paper, section 3.4; T_q is ours).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// T_q: waiting for a pod that was busy.
+    pub queueing: f64,
+    /// T_t: moving the package to the site.
+    pub transfer: f64,
+    /// T_d: waiting for a pod to be deployed.
+    pub deployment: f64,
+    /// T_p: from sending the work to having the result.
+    pub processing: f64,
+}
+
+impl Parts {
+    /// T_s: the sum.
+    #[must_use]
+    pub fn response(&self) -> f64 {
+        self.queueing + self.transfer + self.deployment + self.processing
+    }
+}
+
+/// One invocation, as it was predicted and as it went.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Identity of the invocation.
+    pub invocation: String,
+    /// When it arrived, seconds since the Unix epoch.
+    pub at: f64,
+    /// Function invoked.
+    pub function: String,
+    /// Version of the function.
+    pub version: String,
+    /// `infer`, `train`, ...
+    pub action: String,
+    /// Runtime that did the work.
+    pub runtime: String,
+    /// Its site.
+    pub site: String,
+    /// `pinned`, `selector` or `bootstrap`.
+    pub mode: String,
+    /// Items in the package; 1 for a request.
+    pub items: u64,
+    /// Bytes of the input.
+    pub bytes: u64,
+    /// `cold` or `warm`.
+    pub start: String,
+    /// What was predicted, where something could be.
+    pub predicted: Option<Parts>,
+    /// 90 % interval of the predicted response time, in seconds.
+    pub predicted_90: Option<(f64, f64)>,
+    /// What was measured.
+    pub actual: Parts,
+    /// `ok`, or the code of the error.
+    pub outcome: String,
+    /// Version of the model that served.
+    pub model: Option<String>,
+    /// What was emulated: `link`, `deployment`, `link,deployment`, or nothing.
+    pub emulated: String,
+}
+
+/// One deployment of a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeploymentRecord {
+    /// When it ended, seconds since the Unix epoch.
+    pub at: f64,
+    /// Function deployed.
+    pub function: String,
+    /// Runtime it was deployed on.
+    pub runtime: String,
+    /// Seconds until it was ready.
+    pub seconds: f64,
+    /// Of these, emulated.
+    pub emulated_s: f64,
+    /// Whether it succeeded.
+    pub ok: bool,
+}
+
+/// One transfer to a site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransferRecord {
+    /// When it ended, seconds since the Unix epoch.
+    pub at: f64,
+    /// The site.
+    pub site: String,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// Seconds it took.
+    pub seconds: f64,
+}

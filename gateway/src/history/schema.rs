@@ -1,0 +1,60 @@
+//! Tables and how they came to be: one migration after the other, counted in `user_version`.
+
+use rusqlite::Connection;
+
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE functions (
+        name TEXT PRIMARY KEY,
+        object TEXT NOT NULL,
+        created REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE models (
+        function TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        created REAL NOT NULL,
+        invocation TEXT NOT NULL,
+        PRIMARY KEY (function, number)
+    ) STRICT;
+    CREATE TABLE measurements (
+        id INTEGER PRIMARY KEY,
+        invocation TEXT NOT NULL, at REAL NOT NULL,
+        function TEXT NOT NULL, version TEXT NOT NULL, action TEXT NOT NULL,
+        runtime TEXT NOT NULL, site TEXT NOT NULL, mode TEXT NOT NULL,
+        items INTEGER NOT NULL, bytes INTEGER NOT NULL, start TEXT NOT NULL,
+        pred_queueing REAL, pred_transfer REAL, pred_deployment REAL, pred_processing REAL,
+        pred_low90 REAL, pred_high90 REAL,
+        act_queueing REAL NOT NULL, act_transfer REAL NOT NULL, act_deployment REAL NOT NULL, act_processing REAL NOT NULL,
+        outcome TEXT NOT NULL, model TEXT, emulated TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX measurements_by_function ON measurements (function, runtime, id);
+    CREATE TABLE deployments (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, function TEXT NOT NULL, runtime TEXT NOT NULL,
+        seconds REAL NOT NULL, emulated_s REAL NOT NULL, ok INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE transfers (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, site TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"];
+
+/// Brings the database to the newest schema.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let done: usize = connection
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map(|n| usize::try_from(n).unwrap_or(0))?;
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(
+            None,
+            "user_version",
+            i64::try_from(number + 1).unwrap_or(i64::MAX),
+        )?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

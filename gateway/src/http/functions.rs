@@ -1,0 +1,230 @@
+//! `/v1/...`: functions, predictions, runtimes, pods, measurements.
+
+use super::Body;
+use super::answer::json;
+use super::invoke::query;
+use super::views::{FunctionView, GatewayInfo, PredictView, RuntimeView};
+use crate::failure::Failure;
+use crate::function::FunctionObject;
+use crate::gateway::Gateway;
+use crate::requester::emulated;
+use crate::scheduler::Ask;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use stoic_placement::Features;
+
+/// Largest function object.
+const OBJECT_LIMIT: usize = 1 << 20;
+
+type Answer = Result<Response<Body>, Failure>;
+
+/// `GET` and `POST /v1/functions`.
+pub(super) async fn collection(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
+    match *request.method() {
+        Method::GET => {
+            let all: Vec<FunctionView> = gateway
+                .functions
+                .all()
+                .iter()
+                .map(|deployed| FunctionView::of(deployed))
+                .collect();
+            Ok(json(StatusCode::OK, &all))
+        }
+        Method::POST => deploy(gateway, request, None).await,
+        _ => Err(method("GET or POST")),
+    }
+}
+
+/// `GET`, `PUT` and `DELETE /v1/functions/{name}`.
+pub(super) async fn one(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>) -> Answer {
+    match *request.method() {
+        Method::GET => {
+            let deployed = gateway
+                .functions
+                .get(name)
+                .ok_or_else(|| Failure::unknown_function(name))?;
+            Ok(json(StatusCode::OK, &FunctionView::of(&deployed)))
+        }
+        Method::PUT => deploy(gateway, request, Some(name)).await,
+        Method::DELETE => {
+            gateway.remove(name).await?;
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
+        _ => Err(method("GET, PUT or DELETE")),
+    }
+}
+
+async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, name: Option<&str>) -> Answer {
+    let body = Limited::new(request.into_body(), OBJECT_LIMIT)
+        .collect()
+        .await;
+    let body = body
+        .map_err(|e| Failure::new(400, "body_incomplete", e.to_string()))?
+        .to_bytes();
+    let text = std::str::from_utf8(&body)
+        .map_err(|_| Failure::new(400, "function_invalid", "the function is no UTF-8 text"))?;
+    let object = FunctionObject::parse(text)?;
+    if let Some(name) = name.filter(|name| *name != object.metadata.name) {
+        let detail = format!(
+            "the path says `{name}`, metadata.name says `{}`",
+            object.metadata.name
+        );
+        return Err(Failure::new(400, "function_invalid", detail));
+    }
+    let existed = gateway.functions.get(&object.metadata.name).is_some();
+    let deployed = gateway.deploy(object).await?;
+    let status = if existed {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    Ok(json(status, &FunctionView::of(&deployed)))
+}
+
+/// `GET /v1/functions/{name}/predict?items=N&bytes=B&action=A`.
+pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
+    let deployed = gateway
+        .functions
+        .get(name)
+        .ok_or_else(|| Failure::unknown_function(name))?;
+    let parameters = query(uri)?;
+    known(&parameters, &["items", "bytes", "action"])?;
+    let items: u64 = number(&parameters, "items")?.unwrap_or(1);
+    let bytes: u64 = number(&parameters, "bytes")?.unwrap_or(0);
+    let action = parameters.get("action").map_or("infer", String::as_str);
+    let ask = Ask {
+        action,
+        features: Features::new(items as f64, bytes as f64),
+        pinned: None,
+        avoid: None,
+    };
+    let (choice, reason) = match gateway.scheduler.place(&deployed, &ask) {
+        Ok(placed) => (
+            Some(gateway.scheduler.runtimes()[placed.runtime].name.clone()),
+            placed.reason,
+        ),
+        Err(error) => (None, error.to_string()),
+    };
+    let runtimes = gateway.scheduler.predict(&deployed, &ask);
+    Ok(json(
+        StatusCode::OK,
+        &PredictView {
+            function: name.to_owned(),
+            action: action.to_owned(),
+            items,
+            bytes,
+            runtimes,
+            choice,
+            reason,
+        },
+    ))
+}
+
+/// `GET /v1/functions/{name}/models`.
+pub(super) async fn models(gateway: &Gateway, name: &str) -> Answer {
+    Ok(json(StatusCode::OK, &gateway.history.models(name).await?))
+}
+
+/// `GET /v1/runtimes`.
+pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
+    let view = |(index, info): (usize, &crate::scheduler::RuntimeInfo)| {
+        let config = gateway.config.runtimes.get(&info.name);
+        let link = gateway.scheduler.link(index);
+        RuntimeView {
+            name: info.name.clone(),
+            site: info.site.clone(),
+            threads: config.map_or(0, |config| config.threads),
+            precision: config.map_or_else(String::new, |config| config.precision.clone()),
+            gpus: config.map_or(0, |config| config.gpus),
+            bandwidth_bytes_per_s: Some(link.bandwidth_bytes_per_s)
+                .filter(|bandwidth| bandwidth.is_finite()),
+            rtt_s: link.rtt_s,
+            emulated: emulated(info.link_emulated, info.deployment_emulated),
+        }
+    };
+    let all: Vec<RuntimeView> = gateway
+        .scheduler
+        .runtimes()
+        .iter()
+        .enumerate()
+        .map(view)
+        .collect();
+    json(StatusCode::OK, &all)
+}
+
+/// `GET /v1/pods`.
+pub(super) fn pods(gateway: &Gateway) -> Response<Body> {
+    let all: Vec<_> = gateway
+        .functions
+        .all()
+        .iter()
+        .flat_map(|deployed| deployed.pods())
+        .collect();
+    json(StatusCode::OK, &all)
+}
+
+/// `GET /v1/measurements?function=F&runtime=R&limit=N`: the newest first.
+pub(super) async fn measurements(gateway: &Gateway, uri: &Uri) -> Answer {
+    let parameters = query(uri)?;
+    known(&parameters, &["function", "runtime", "limit"])?;
+    let limit: u32 = number(&parameters, "limit")?.unwrap_or(100).min(100_000);
+    let found = gateway
+        .history
+        .measurements(
+            parameters.get("function").cloned(),
+            parameters.get("runtime").cloned(),
+            limit,
+        )
+        .await?;
+    Ok(json(StatusCode::OK, &found))
+}
+
+/// `GET /v1/info`.
+pub(super) fn info(gateway: &Gateway) -> Response<Body> {
+    let info = GatewayInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        data: gateway.config.data.display().to_string(),
+    };
+    json(StatusCode::OK, &info)
+}
+
+pub(super) fn method(allowed: &str) -> Failure {
+    Failure::new(405, "method_not_allowed", format!("use {allowed} here"))
+}
+
+fn known(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
+    match parameters.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(Failure::new(
+            400,
+            "query_invalid",
+            format!(
+                "there is no parameter `{key}`; there are: {}",
+                known.join(", ")
+            ),
+        )),
+    }
+}
+
+fn number<N: FromStr>(
+    parameters: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<Option<N>, Failure> {
+    let parse = |value: &String| {
+        value.parse().map_err(|_| {
+            Failure::new(
+                400,
+                "query_invalid",
+                format!("{name} must be a number, not `{value}`"),
+            )
+        })
+    };
+    parameters.get(name).map(parse).transpose()
+}

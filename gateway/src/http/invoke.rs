@@ -1,0 +1,386 @@
+//! Invocations: what the headers ask for, and the way of a batch through HTTP.
+
+use super::Body;
+use super::answer::{failure, typed};
+use super::forward::{self, Stamp, stamp};
+use crate::config::nearest;
+use crate::failure::Failure;
+use crate::function::Input;
+use crate::gateway::{Gateway, new_id};
+use crate::requester::batch::{self, BatchAnswer, BatchJob};
+use crate::requester::events::{Event, Events};
+use crate::requester::package;
+use crate::runnable::Deployed;
+use crate::scheduler::unix_now;
+use crate::storage::result_key;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Modes that this gateway knows.
+const MODES: [&str; 2] = ["pinned", "selector"];
+/// Types that curl sends when it is told none; no function takes them.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What the headers of an invocation ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) invocation: String,
+    pub(super) runtime: Option<String>,
+    pub(super) items: Option<u64>,
+    pub(super) action: Option<String>,
+}
+
+impl Wanted {
+    /// Reads and checks the headers.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Failure> {
+        let invocation = new_id();
+        let text = |name: &'static str| match headers.get(name) {
+            None => Ok(None),
+            Some(value) => match value.to_str().map(str::trim) {
+                Ok(value) if !value.is_empty() => Ok(Some(value)),
+                _ => Err(Failure::new(
+                    400,
+                    "header_invalid",
+                    format!("header {name} must be plain text"),
+                )),
+            },
+        };
+        let runtime = text(headers::RUNTIME)?;
+        let mode = text(headers::MODE)?;
+        match mode {
+            Some(mode) if !MODES.contains(&mode) => {
+                let hint = nearest::nearest(mode, MODES.into_iter())
+                    .map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
+                return Err(Failure::new(
+                    400,
+                    "unknown_mode",
+                    format!(
+                        "there is no mode `{mode}`; there are: {}{hint}",
+                        MODES.join(", ")
+                    ),
+                ));
+            }
+            Some("pinned") if runtime.is_none() => {
+                return Err(Failure::new(
+                    400,
+                    "runtime_missing",
+                    format!("mode pinned needs a runtime in header {}", headers::RUNTIME),
+                ));
+            }
+            Some("selector") if runtime.is_some() => {
+                return Err(Failure::new(
+                    400,
+                    "mode_conflict",
+                    format!(
+                        "mode selector chooses the runtime itself: leave header {} out",
+                        headers::RUNTIME
+                    ),
+                ));
+            }
+            _ => {}
+        }
+        let items = match text(headers::ITEMS)? {
+            None => None,
+            Some(value) => Some(
+                value
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|items| (1..=100_000_000).contains(items))
+                    .ok_or_else(|| {
+                        Failure::new(
+                            400,
+                            "header_invalid",
+                            format!(
+                                "header {} must be a number of items from 1 on, not `{value}`",
+                                headers::ITEMS
+                            ),
+                        )
+                    })?,
+            ),
+        };
+        let action = text(headers::ACTION)?;
+        if let Some(action) = action {
+            if action.len() > 32
+                || !action
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+            {
+                return Err(Failure::new(
+                    400,
+                    "header_invalid",
+                    format!("header {} must be a word in lower case", headers::ACTION),
+                ));
+            }
+        }
+        Ok(Self {
+            invocation,
+            runtime: runtime.map(str::to_owned),
+            items,
+            action: action.map(str::to_owned),
+        })
+    }
+
+    pub(super) fn mode_name(&self) -> &'static str {
+        if self.runtime.is_some() {
+            "pinned"
+        } else {
+            "selector"
+        }
+    }
+}
+
+/// `/function/{name}[/path]`.
+pub(super) async fn invoke(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    path: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(deployed) = gateway.functions.get(name) else {
+        return failure(&Failure::unknown_function(name));
+    };
+    let wanted = match Wanted::read(request.headers()) {
+        Ok(wanted) => wanted,
+        Err(refused) => return failure(&refused),
+    };
+    let answered = match deployed.function.object.spec.input {
+        Input::Request => forward::forward(gateway, &deployed, request, path, &wanted).await,
+        Input::Batch => run_batch(gateway, &deployed, request, &wanted).await,
+    };
+    answered.unwrap_or_else(|failed| {
+        gateway.metrics.failed(name, &failed.problem.code);
+        failure(&failed.of(&wanted.invocation))
+    })
+}
+
+async fn run_batch(
+    gateway: &Arc<Gateway>,
+    deployed: &Arc<Deployed>,
+    request: Request<Incoming>,
+    wanted: &Wanted,
+) -> Result<Response<Body>, Failure> {
+    let (head, body) = request.into_parts();
+    if head.method != Method::POST {
+        return Err(Failure::new(
+            405,
+            "method_not_allowed",
+            "a batch function is invoked with POST",
+        ));
+    }
+    let content_type = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let content_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if content_type.is_empty() || content_type == FORM {
+        let detail = "say what the body is: content-type application/zip, application/x-tar, image/jpeg, ...";
+        return Err(Failure::new(415, "unsupported_media_type", detail));
+    }
+    let limit = gateway.config.body_limit.as_u64();
+    let length = body.size_hint().exact();
+    if length.is_some_and(|length| length > limit) {
+        return Err(Failure::new(
+            413,
+            "body_too_large",
+            format!(
+                "the body is over the limit of {}",
+                gateway.config.body_limit
+            ),
+        ));
+    }
+    let job = BatchJob {
+        invocation: wanted.invocation.clone(),
+        deployed: Arc::clone(deployed),
+        action: wanted.action.clone().unwrap_or_else(|| "infer".to_owned()),
+        pinned: wanted.runtime.clone(),
+        mode: wanted.mode_name().to_owned(),
+        parameters: query(&head.uri)?,
+        at: unix_now(),
+    };
+    // The work runs on the gateway's own async runtime and ends with this request.
+    let staging = {
+        let (gateway, invocation) = (Arc::clone(gateway), job.invocation.clone());
+        let body = BodyDataStream::new(body);
+        async move {
+            package::stage(
+                &gateway.stores,
+                &invocation,
+                body,
+                length,
+                &content_type,
+                limit,
+            )
+            .await
+        }
+    };
+    let staged = AbortOnDropHandle::new(gateway.runtime.spawn(staging))
+        .await
+        .map_err(internal)??;
+    if wants_events(&head.headers) {
+        return Ok(event_stream(gateway, job, staged));
+    }
+    let work = {
+        let gateway = Arc::clone(gateway);
+        let job = job.clone();
+        async move { batch::run(&gateway, &job, &staged, &Events::default()).await }
+    };
+    let answer = AbortOnDropHandle::new(gateway.runtime.spawn(work))
+        .await
+        .map_err(internal)??;
+    plain(gateway, &answer).await
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(NDJSON_MEDIA_TYPE))
+}
+
+/// The result itself, with what is to be said of it in the headers.
+async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>, Failure> {
+    let mut response = result(gateway, &answer.measurement.invocation).await?;
+    let m = &answer.measurement;
+    let start = if m.start == "cold" { "cold" } else { "warm" };
+    let all = response.headers_mut();
+    stamp(
+        all,
+        &Stamp {
+            invocation: &m.invocation,
+            runtime: &m.runtime,
+            site: &m.site,
+            start,
+            pod: &answer.pod,
+            predicted: m.predicted.map(|parts| (parts, m.predicted_90)),
+            actual: &m.actual,
+            emulated: &m.emulated,
+        },
+    );
+    let mut put = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            all.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put(headers::REASON, &answer.reason);
+    put(headers::ITEMS, &answer.done.items.to_string());
+    if let Some(model) = &m.model {
+        put(headers::MODEL, model);
+    }
+    Ok(response)
+}
+
+/// The stored result of an invocation.
+pub(super) async fn result(gateway: &Gateway, invocation: &str) -> Result<Response<Body>, Failure> {
+    let key = result_key(invocation);
+    let object = match gateway.stores.home()?.get(&key).await {
+        Ok(object) => object,
+        Err(stoic_store::StoreError::NotFound { .. }) => {
+            return Err(Failure::new(
+                404,
+                "unknown_result",
+                format!("there is no result of invocation `{invocation}`; results expire"),
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let content_type = HeaderValue::from_str(&object.content_type)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let mut response = Response::new(Body::stream(object.body, Some(object.bytes)));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    Ok(response)
+}
+
+/// The way of the batch as lines, ended by `result` or `error`. A client that leaves ends the work.
+fn event_stream(gateway: &Arc<Gateway>, job: BatchJob, staged: package::Staged) -> Response<Body> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let invocation = job.invocation.clone();
+    let work = {
+        let gateway = Arc::clone(gateway);
+        async move {
+            let ended = batch::run(&gateway, &job, &staged, &Events::to(sender.clone())).await;
+            let last = match ended {
+                Ok(BatchAnswer {
+                    measurement, done, ..
+                }) => Event::Result {
+                    result: format!("/v1/invocations/{}/result", measurement.invocation),
+                    content_type: done.content_type,
+                    items: done.items,
+                    failed_items: done.failed_items,
+                    measurement: Box::new(measurement),
+                    stages_s: done.stages_s,
+                },
+                Err(failed) => {
+                    gateway
+                        .metrics
+                        .failed(job.deployed.function.name(), &failed.problem.code);
+                    Event::Error {
+                        problem: failed.problem,
+                    }
+                }
+            };
+            let _ = sender.send(last);
+        }
+    };
+    let work = AbortOnDropHandle::new(gateway.runtime.spawn(work));
+    let lines = stream::unfold((receiver, work), |(mut receiver, work)| async move {
+        let event = receiver.recv().await?;
+        Some((line(&event), (receiver, work)))
+    });
+    let mut response = typed(StatusCode::OK, NDJSON_MEDIA_TYPE, Bytes::new());
+    *response.body_mut() = Body::stream(lines.map(Ok::<_, std::convert::Infallible>), None);
+    if let Ok(value) = HeaderValue::from_str(&invocation) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(headers::INVOCATION), value);
+    }
+    response
+}
+
+fn line(event: &Event) -> Bytes {
+    let mut text = serde_json::to_vec(event).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn internal(error: tokio::task::JoinError) -> Failure {
+    Failure::new(
+        500,
+        "internal",
+        format!("the work ended unexpectedly: {error}"),
+    )
+}
+
+/// Query parameters, decoded.
+pub(super) fn query(uri: &http::Uri) -> Result<BTreeMap<String, String>, Failure> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let all: BTreeMap<String, String> = pairs
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect();
+    if all.len() > 64 {
+        return Err(Failure::new(
+            400,
+            "query_invalid",
+            "more than 64 query parameters",
+        ));
+    }
+    Ok(all)
+}

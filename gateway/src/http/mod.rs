@@ -1,0 +1,20 @@
+//! The front: HTTP in, answers out. Admits or refuses, then hands over to the requester.
+//!
+//! Each front thread has its own event loop, its own accepted connections and its own connections to
+//! pods, so that a warm request is served without leaving its thread. Batches, deployments and
+//! everything slow run on the gateway's own async runtime.
+
+mod answer;
+mod body;
+mod forward;
+mod functions;
+mod invoke;
+mod openapi;
+mod routes;
+mod server;
+mod views;
+
+pub use body::Body;
+pub use openapi::OPENAPI;
+pub use server::Front;
+pub use views::{FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeView};

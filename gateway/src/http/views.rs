@@ -1,0 +1,114 @@
+//! What `/v1/...` answers, as types: the command line reads them with the same ones.
+
+use crate::function::FunctionObject;
+use crate::history::ModelRecord;
+use crate::pods::PodView;
+use crate::runnable::{Bootstrap, Deployed};
+use crate::scheduler::RuntimeEstimate;
+use serde::{Deserialize, Serialize};
+
+/// A deployed function: `GET /v1/functions/{name}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionView {
+    /// The object as declared.
+    #[serde(flatten)]
+    pub object: FunctionObject,
+    /// What became of it.
+    pub status: FunctionStatus,
+}
+
+/// What became of a function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionStatus {
+    /// Version of the declared spec.
+    pub version: String,
+    /// Newest published model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Ready pods.
+    pub ready: usize,
+    /// All pods.
+    pub pods: usize,
+    /// When it was deployed first, seconds since the Unix epoch.
+    pub created: f64,
+    /// Representative tasks of this version.
+    pub bootstrap: Bootstrap,
+}
+
+impl FunctionView {
+    pub(super) fn of(deployed: &Deployed) -> Self {
+        let pods: Vec<PodView> = deployed.pods();
+        let ready = pods
+            .iter()
+            .filter(|pod| pod.state == "idle" || pod.state == "busy")
+            .count();
+        let status = FunctionStatus {
+            version: deployed.function.version.clone(),
+            model: deployed.model().map(|model| model.version.clone()),
+            ready,
+            pods: pods.len(),
+            created: deployed.function.created,
+            bootstrap: deployed.bootstrap.lock().clone(),
+        };
+        Self {
+            object: deployed.function.object.clone(),
+            status,
+        }
+    }
+}
+
+/// A runtime: `GET /v1/runtimes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeView {
+    /// Name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// Threads a pod computes with.
+    pub threads: u32,
+    /// `fp32`, `bf16`, `auto`.
+    pub precision: String,
+    /// GPUs a pod gets.
+    pub gpus: u32,
+    /// Bandwidth to the site as it is known now, bytes a second; none for a site without a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_bytes_per_s: Option<f64>,
+    /// Round trip to the site, in seconds.
+    pub rtt_s: f64,
+    /// What is emulated: `link`, `deployment`, both, or nothing.
+    pub emulated: String,
+}
+
+/// A prediction: `GET /v1/functions/{name}/predict`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictView {
+    /// Function asked about.
+    pub function: String,
+    /// Action asked about.
+    pub action: String,
+    /// Items asked about.
+    pub items: u64,
+    /// Bytes asked about.
+    pub bytes: u64,
+    /// Estimates for every runtime that the function may use.
+    pub runtimes: Vec<RuntimeEstimate>,
+    /// The runtime that the selector would take, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// Published models of a function: `GET /v1/functions/{name}/models`.
+pub type ModelsView = Vec<ModelRecord>;
+
+/// The gateway itself: `GET /v1/info`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatewayInfo {
+    /// Version of the binary.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Data folder.
+    pub data: String,
+}

@@ -1,0 +1,10 @@
+//! Links to sites: the emulated one, and the plain HTTP that travels over any of them.
+//!
+//! May not know functions or predictions. The bandwidth of the moment is estimated in
+//! `stoic-placement`, from the transfers that the requester saw.
+
+mod emulated;
+mod probe;
+
+pub use emulated::{EmulatedLink, Relay};
+pub use probe::{exchange, healthy};

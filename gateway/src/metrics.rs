@@ -1,0 +1,207 @@
+//! Prometheus metrics. Handles are resolved when a function is deployed, so that the request path only
+//! adds to counters.
+
+use crate::history::Parts;
+use crate::pods::Start;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Invocations {
+    function: String,
+    runtime: String,
+    start: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failures {
+    function: String,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stages {
+    function: String,
+    runtime: String,
+    stage: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pods {
+    function: String,
+    runtime: String,
+    state: String,
+}
+
+/// Everything that `/metrics` shows.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    invocations: Family<Invocations, Counter>,
+    failures: Family<Failures, Counter>,
+    stages: Family<Stages, Histogram, fn() -> Histogram>,
+    pods: Family<Pods, Gauge>,
+    dropped: Gauge,
+}
+
+/// The meters of one function on one runtime.
+#[derive(Debug, Clone)]
+pub struct Meters {
+    cold: Counter,
+    warm: Counter,
+    queueing: Histogram,
+    transfer: Histogram,
+    deployment: Histogram,
+    processing: Histogram,
+}
+
+impl Meters {
+    /// Counts an invocation that ended well.
+    pub fn count(&self, start: Start, parts: &Parts) {
+        match start {
+            Start::Cold => self.cold.inc(),
+            Start::Warm => self.warm.inc(),
+        };
+        self.processing.observe(parts.processing);
+        for (histogram, seconds) in [
+            (&self.queueing, parts.queueing),
+            (&self.transfer, parts.transfer),
+            (&self.deployment, parts.deployment),
+        ] {
+            if seconds > 0.0 {
+                histogram.observe(seconds);
+            }
+        }
+    }
+}
+
+/// From a millisecond to twenty minutes.
+fn seconds() -> Histogram {
+    Histogram::new([
+        0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1200.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("stoic");
+        let invocations = Family::default();
+        registry.register(
+            "invocations",
+            "Invocations that ended well, by start: cold or warm",
+            invocations.clone(),
+        );
+        let failures = Family::default();
+        registry.register(
+            "failures",
+            "Invocations that failed, by code",
+            failures.clone(),
+        );
+        let stages = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register_with_unit(
+            "stage",
+            "Parts of the response time: queueing, transfer, deployment, processing",
+            Unit::Seconds,
+            stages.clone(),
+        );
+        let pods = Family::default();
+        registry.register("pods", "Pods by state", pods.clone());
+        let dropped = Gauge::default();
+        registry.register(
+            "records_dropped",
+            "Records not written because the disk was too slow",
+            dropped.clone(),
+        );
+        Self {
+            registry,
+            invocations,
+            failures,
+            stages,
+            pods,
+            dropped,
+        }
+    }
+}
+
+impl Metrics {
+    /// The meters of a function on a runtime.
+    #[must_use]
+    pub fn meters(&self, function: &str, runtime: &str) -> Meters {
+        let counter = |start: Start| {
+            let labels = Invocations {
+                function: function.to_owned(),
+                runtime: runtime.to_owned(),
+                start: start.name().to_owned(),
+            };
+            self.invocations.get_or_create(&labels).clone()
+        };
+        let stage = |stage: &str| {
+            let labels = Stages {
+                function: function.to_owned(),
+                runtime: runtime.to_owned(),
+                stage: stage.to_owned(),
+            };
+            self.stages.get_or_create(&labels).clone()
+        };
+        Meters {
+            cold: counter(Start::Cold),
+            warm: counter(Start::Warm),
+            queueing: stage("queueing"),
+            transfer: stage("transfer"),
+            deployment: stage("deployment"),
+            processing: stage("processing"),
+        }
+    }
+
+    /// Counts a failure.
+    pub fn failed(&self, function: &str, code: &str) {
+        self.failures
+            .get_or_create(&Failures {
+                function: function.to_owned(),
+                code: code.to_owned(),
+            })
+            .inc();
+    }
+
+    /// The text of `/metrics`, with the pods as they are now.
+    #[must_use]
+    pub fn render<'a>(
+        &self,
+        pods: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+        dropped: u64,
+    ) -> String {
+        self.pods.clear();
+        for (function, runtime, state) in pods {
+            let labels = Pods {
+                function: function.to_owned(),
+                runtime: runtime.to_owned(),
+                state: state.to_owned(),
+            };
+            self.pods.get_or_create(&labels).inc();
+        }
+        self.dropped.set(i64::try_from(dropped).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// `Server-Timing` of an invocation: its parts in milliseconds.
+#[must_use]
+pub fn server_timing(p: &Parts) -> String {
+    let ms = 1000.0;
+    format!(
+        "queueing;dur={:.2}, transfer;dur={:.2}, deployment;dur={:.2}, processing;dur={:.2}, total;dur={:.2}",
+        p.queueing * ms,
+        p.transfer * ms,
+        p.deployment * ms,
+        p.processing * ms,
+        p.response() * ms
+    )
+}

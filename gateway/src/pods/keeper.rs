@@ -1,0 +1,282 @@
+//! What a pool does on its own: deploys pods, keeps standbys, notices deaths, loads newer models and
+//! lets idle pods go.
+
+use super::pod::{Pod, PodState};
+use super::pool::{AcquireError, Deployment, Pool};
+use crate::function::PublishedModel;
+use crate::sites::{PodSpec, SiteFuture, StartError, StartedPod};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// First wait after a failed start; it doubles (paper, section 3.7).
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// Longest wait between failed starts of a standby.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Loads the newest model into a pod that has just started, or again when a newer one was published.
+pub trait Warmer: Send + Sync + std::fmt::Debug {
+    /// Returns when the pod serves this model.
+    fn warm<'a>(
+        &'a self,
+        site: &'a str,
+        pod: &'a Pod,
+        model: &'a PublishedModel,
+    ) -> SiteFuture<'a, anyhow::Result<()>>;
+}
+
+impl Pool {
+    /// Starts a pod, and again when it fails, with a wait that doubles from 100 ms.
+    pub(super) async fn deploy(self: Arc<Self>, name: Arc<str>) {
+        let ordered = Instant::now();
+        let mut failures = 0;
+        let started = loop {
+            let begun = Instant::now();
+            match self.options.site.start(self.spec(&name)).await {
+                Ok(started) => break started,
+                Err(error) => {
+                    failures += 1;
+                    self.report(begun, 0.0, false);
+                    warn!(pod = %name, runtime = %self.options.runtime, attempt = failures, "start failed: {error}");
+                    let hopeless = matches!(error, StartError::Refused(_))
+                        || failures >= self.options.attempts;
+                    if hopeless || self.state.lock().closed {
+                        return self.give_up(&name, failures, error);
+                    }
+                    tokio::time::sleep(FIRST_BACKOFF * 2u32.saturating_pow(failures - 1)).await;
+                }
+            }
+        };
+        let reach = match &self.options.link {
+            Some(link) => link.open(started.address).await,
+            None => Ok(started.address),
+        };
+        let pod = {
+            let mut state = self.state.lock();
+            state.failures = 0;
+            state.retry_at = None;
+            let closed = state.closed;
+            let entry = state.pods.iter_mut().find(|entry| entry.name == name);
+            match (entry, reach) {
+                (Some(entry), Ok(reach)) => {
+                    let pod = entry.started(&started, reach);
+                    entry.enter(
+                        if closed {
+                            PodState::Draining
+                        } else {
+                            PodState::Warming
+                        },
+                        Instant::now(),
+                    );
+                    pod
+                }
+                (Some(entry), Err(_)) => {
+                    let pod = entry.started(&started, started.address);
+                    entry.enter(PodState::Draining, Instant::now());
+                    pod
+                }
+                (None, _) => return,
+            }
+        };
+        let emulated_s = started.emulated_s;
+        self.runtime
+            .spawn(Arc::clone(&self).watch(Arc::clone(&pod), started));
+        if self.state.lock().closed {
+            return self.stop(pod).await;
+        }
+        Arc::clone(&self).rewarm(pod).await;
+        self.report(ordered, emulated_s, true);
+    }
+
+    fn spec(&self, name: &str) -> PodSpec {
+        let mut env = self.options.env.clone();
+        env.insert(stoic_protocol::env::POD.to_owned(), name.to_owned());
+        PodSpec {
+            name: name.to_owned(),
+            function: self.options.function.clone(),
+            runtime: self.options.runtime.clone(),
+            command: self.options.command.clone(),
+            env,
+            health: self.options.health.clone(),
+            ready_timeout: self.options.ready_timeout,
+        }
+    }
+
+    fn report(&self, begun: Instant, emulated_s: f64, ok: bool) {
+        (self.recorded)(Deployment {
+            function: self.options.function.clone(),
+            runtime: self.options.runtime.clone(),
+            seconds: begun.elapsed().as_secs_f64(),
+            emulated_s,
+            ok,
+        });
+    }
+
+    fn give_up(&self, name: &str, attempts: u32, error: StartError) {
+        {
+            let mut state = self.state.lock();
+            state.pods.retain(|entry| &*entry.name != name);
+            state.failures = state.failures.saturating_add(1);
+            let pause = FIRST_BACKOFF
+                * 2u32.saturating_pow(state.failures.saturating_add(attempts).min(20));
+            state.retry_at = Some(Instant::now() + pause.min(LONGEST_BACKOFF));
+        }
+        self.fail_waiting(&AcquireError::Start { attempts, error });
+    }
+
+    /// Loads the newest model into a pod that is in `Warming`, then lets it work. Once more if a newer
+    /// one was published meanwhile.
+    pub(super) async fn rewarm(self: Arc<Self>, pod: Arc<Pod>) {
+        loop {
+            let model = self.state.lock().model.clone();
+            if let Some(model) = &model {
+                if let Err(error) = self.warmer.warm(&self.options.site_name, &pod, model).await {
+                    // The pod keeps serving what it has; the answer says which model that is.
+                    warn!(pod = %pod.name, model = %model.version, "cannot load the newest model: {error:#}");
+                }
+            }
+            let mut state = self.state.lock();
+            if state.model != model {
+                continue;
+            }
+            let now = Instant::now();
+            let Some(entry) = state.pods.iter_mut().find(|entry| entry.name == pod.name) else {
+                return;
+            };
+            entry.model = model.map(|model| model.version);
+            if entry.state == PodState::Warming {
+                entry.enter(PodState::Idle, now);
+                if entry.ready.is_none() {
+                    entry.ready = Some(now);
+                    info!(pod = %pod.name, runtime = %self.options.runtime, seconds = (now - entry.created).as_secs_f64(), "pod ready");
+                }
+            }
+            break;
+        }
+        self.dispatch();
+    }
+
+    /// Notices the death of a pod.
+    async fn watch(self: Arc<Self>, pod: Arc<Pod>, mut started: StartedPod) {
+        let how = started
+            .exited
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|how| how.clone());
+        if let Some(link) = &self.options.link {
+            link.close(pod.address);
+        }
+        let mut state = self.state.lock();
+        let Some(at) = state.pods.iter().position(|entry| entry.name == pod.name) else {
+            return;
+        };
+        let mut entry = state.pods.remove(at);
+        let draining = entry.state == PodState::Draining;
+        entry.enter(PodState::Gone, Instant::now());
+        if !draining {
+            warn!(pod = %pod.name, runtime = %self.options.runtime, "pod died: {}", how.unwrap_or_default());
+        }
+        // Those who wait need a new one.
+        drop(state);
+        self.maintain();
+    }
+
+    /// Ends a pod that is draining.
+    pub(super) async fn stop(self: Arc<Self>, pod: Arc<Pod>) {
+        self.options.site.stop(&pod.id, self.options.grace).await;
+        self.state
+            .lock()
+            .pods
+            .retain(|entry| entry.name != pod.name);
+        self.maintain();
+    }
+
+    /// Brings the pool to what it should be: called every now and then, and after every change.
+    pub fn maintain(self: &Arc<Self>) {
+        let mut stop = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let now = Instant::now();
+            if state.closed {
+                return;
+            }
+            let model = state.model.as_ref().map(|model| model.version.clone());
+            let standby = self.options.standby;
+            let mut spare = state
+                .pods
+                .iter()
+                .filter(|e| !matches!(e.state, PodState::Draining | PodState::Gone))
+                .count();
+            for entry in &mut state.pods {
+                match entry.state {
+                    PodState::Idle if entry.model != model => {
+                        entry.enter(PodState::Warming, now);
+                        if let Some(pod) = entry.pod.clone() {
+                            self.runtime.spawn(Arc::clone(self).rewarm(pod));
+                        }
+                    }
+                    PodState::Idle
+                        if spare > standby.min as usize && now - entry.since >= standby.idle =>
+                    {
+                        spare -= 1;
+                        entry.enter(PodState::Draining, now);
+                        stop.extend(entry.pod.clone());
+                    }
+                    PodState::Idle
+                    | PodState::Deploying
+                    | PodState::Warming
+                    | PodState::Busy
+                    | PodState::Draining
+                    | PodState::Gone => {}
+                }
+            }
+            self.grow(&mut state, now);
+            if state.retry_at.is_none_or(|at| now >= at) {
+                let alive = |state: &super::pool::State| {
+                    state
+                        .pods
+                        .iter()
+                        .filter(|e| !matches!(e.state, PodState::Draining | PodState::Gone))
+                        .count()
+                };
+                while alive(&state) < standby.min as usize && self.may_grow(&state) {
+                    self.add(&mut state, now);
+                }
+            }
+        }
+        for pod in stop {
+            self.runtime.spawn(Arc::clone(self).stop(pod));
+        }
+    }
+
+    /// A newer model was published: idle pods load it now, busy ones when they are done.
+    pub fn publish(self: &Arc<Self>, model: PublishedModel) {
+        self.state.lock().model = Some(model);
+        self.maintain();
+    }
+
+    /// Takes nothing new, lets what runs finish within the grace, and ends every pod.
+    pub async fn close(self: &Arc<Self>, grace: Duration) {
+        let pods: Vec<Arc<Pod>> = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let now = Instant::now();
+            for entry in &mut state.pods {
+                entry.enter(PodState::Draining, now);
+            }
+            // Starts on their way end themselves when they see that the pool is closed.
+            state
+                .pods
+                .iter()
+                .filter_map(|entry| entry.pod.clone())
+                .collect()
+        };
+        self.fail_waiting(&AcquireError::Closed);
+        let stops = pods
+            .into_iter()
+            .map(|pod| async move { self.options.site.stop(&pod.id, grace).await });
+        futures_util::future::join_all(stops).await;
+    }
+}

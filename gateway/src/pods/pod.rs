@@ -1,0 +1,128 @@
+//! One pod and the states of its life.
+
+use crate::sites::StartedPod;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The states of a pod. Transitions:
+///
+/// - `Deploying -> Warming`: the site says that it answers.
+/// - `Deploying -> Gone`: it could not be started.
+/// - `Warming -> Idle`: the newest model is loaded, the function has run once.
+/// - `Idle -> Busy`: a lease was given; `Busy -> Idle`: the last lease came back.
+/// - `Idle -> Warming`: a newer model was published.
+/// - `Idle | Busy | Warming -> Draining`: scaled down, replaced or removed; takes nothing new.
+/// - `Draining -> Gone`: its last lease came back and it was stopped.
+/// - any `-> Gone`: it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodState {
+    /// Being started by its site.
+    Deploying,
+    /// Answers; is loading a model.
+    Warming,
+    /// Ready, and nothing runs: a standby.
+    Idle,
+    /// Runs at least one invocation.
+    Busy,
+    /// Finishes what runs and takes nothing new.
+    Draining,
+    /// No more.
+    Gone,
+}
+
+impl PodState {
+    /// The state in lower case, as users see it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deploying => "deploying",
+            Self::Warming => "warming",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// Whether a pod in this state may take an invocation when it has room.
+    #[must_use]
+    pub fn takes_work(self) -> bool {
+        match self {
+            Self::Idle | Self::Busy => true,
+            Self::Deploying | Self::Warming | Self::Draining | Self::Gone => false,
+        }
+    }
+}
+
+/// Where a ready pod is.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// Name of the pod.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where the gateway reaches it: the same, or a relay over the emulated link.
+    pub reach: SocketAddr,
+    /// Its identity at the site.
+    pub id: String,
+}
+
+/// An invocation that runs in a pod.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub(super) lease: u64,
+    pub(super) begun: Instant,
+    /// Predicted seconds of processing.
+    pub(super) predicted_s: f64,
+}
+
+/// A pod as its pool keeps it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: Arc<str>,
+    pub(super) state: PodState,
+    pub(super) pod: Option<Arc<Pod>>,
+    /// When it entered its state.
+    pub(super) since: Instant,
+    pub(super) created: Instant,
+    /// When it became ready for the first time.
+    pub(super) ready: Option<Instant>,
+    /// Running invocations.
+    pub(super) running: Vec<Running>,
+    /// Version of the model it has loaded.
+    pub(super) model: Option<String>,
+    pub(super) served: u64,
+}
+
+impl Entry {
+    pub(super) fn new(name: Arc<str>, now: Instant) -> Self {
+        Self {
+            name,
+            state: PodState::Deploying,
+            pod: None,
+            since: now,
+            created: now,
+            ready: None,
+            running: Vec::new(),
+            model: None,
+            served: 0,
+        }
+    }
+
+    pub(super) fn enter(&mut self, state: PodState, now: Instant) {
+        self.state = state;
+        self.since = now;
+    }
+
+    pub(super) fn started(&mut self, started: &StartedPod, reach: SocketAddr) -> Arc<Pod> {
+        let pod = Arc::new(Pod {
+            name: self.name.clone(),
+            address: started.address,
+            reach,
+            id: started.id.clone(),
+        });
+        self.pod = Some(Arc::clone(&pod));
+        pod
+    }
+}

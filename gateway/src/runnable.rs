@@ -1,0 +1,151 @@
+//! A deployed function as the request path holds it: its object, its pools and its fitted models.
+
+use crate::function::{Function, PublishedModel, Runnable};
+use crate::metrics::Meters;
+use crate::pods::{PodView, Pool};
+use crate::scheduler::FunctionModels;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The function.
+    pub function: Function,
+    pools: Vec<Option<Arc<Pool>>>,
+    meters: Vec<Meters>,
+    models: ArcSwap<FunctionModels>,
+    model: ArcSwapOption<PublishedModel>,
+    /// How far the bootstrap is.
+    pub bootstrap: Mutex<Bootstrap>,
+    /// When a request that passes through is recorded next, in milliseconds since `born`.
+    sample_next: AtomicU64,
+    born: Instant,
+}
+
+/// Of requests that pass through, one in so many milliseconds is recorded: all are counted.
+const SAMPLE_EVERY_MS: u64 = 20;
+
+/// State of the representative tasks of a new version (paper, section 3.7).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// `waiting`, `running`, `done`, `none` (the function has no sample), or `failed`.
+    pub state: String,
+    /// Tasks run.
+    pub done: usize,
+    /// Tasks in all.
+    pub total: usize,
+    /// What it does now, or why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl Deployed {
+    /// A function with one pool for each runtime that it may use; indices are the scheduler's.
+    #[must_use]
+    pub fn new(function: Function, pools: Vec<Option<Arc<Pool>>>, meters: Vec<Meters>) -> Self {
+        let model = ArcSwapOption::new(function.model.clone().map(Arc::new));
+        let bootstrap = Mutex::new(Bootstrap {
+            state: "waiting".to_owned(),
+            ..Bootstrap::default()
+        });
+        let (sample_next, born) = (AtomicU64::new(0), Instant::now());
+        Self {
+            function,
+            pools,
+            meters,
+            models: ArcSwap::default(),
+            model,
+            bootstrap,
+            sample_next,
+            born,
+        }
+    }
+
+    /// Pools by runtime index; none where the function may not run.
+    #[must_use]
+    pub fn pools(&self) -> &[Option<Arc<Pool>>] {
+        &self.pools
+    }
+
+    /// The pool on a runtime.
+    #[must_use]
+    pub fn pool(&self, runtime: usize) -> Option<&Arc<Pool>> {
+        self.pools.get(runtime)?.as_ref()
+    }
+
+    /// The meters of a runtime.
+    #[must_use]
+    pub fn meters(&self, runtime: usize) -> Option<&Meters> {
+        self.meters.get(runtime)
+    }
+
+    /// The fitted models in force.
+    #[must_use]
+    pub fn models(&self) -> Guard<Arc<FunctionModels>> {
+        self.models.load()
+    }
+
+    /// Puts newer fits in force.
+    pub fn set_models(&self, models: FunctionModels) {
+        self.models.store(Arc::new(models));
+    }
+
+    /// The newest published model.
+    #[must_use]
+    pub fn model(&self) -> Option<Arc<PublishedModel>> {
+        self.model.load_full()
+    }
+
+    /// Puts a newly published model in force: every pod loads it before its next invocation.
+    pub fn publish(&self, model: &PublishedModel) {
+        self.model.store(Some(Arc::new(model.clone())));
+        for pool in self.pools.iter().flatten() {
+            pool.publish(model.clone());
+        }
+    }
+
+    /// Whether a request that passes through is to be recorded.
+    #[must_use]
+    pub fn sample_due(&self) -> bool {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next = self.sample_next.load(Ordering::Relaxed);
+        now >= next
+            && self
+                .sample_next
+                .compare_exchange(
+                    next,
+                    now + SAMPLE_EVERY_MS,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// Its pods.
+    #[must_use]
+    pub fn pods(&self) -> Vec<PodView> {
+        self.pools
+            .iter()
+            .flatten()
+            .flat_map(|pool| pool.view())
+            .collect()
+    }
+
+    /// Ends its pods; what runs may finish within the grace.
+    pub async fn close(&self, grace: Duration) {
+        futures_util::future::join_all(self.pools.iter().flatten().map(|pool| pool.close(grace)))
+            .await;
+    }
+}
+
+impl Runnable for Deployed {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+}

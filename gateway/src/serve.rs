@@ -1,0 +1,267 @@
+//! The order of start and stop, nothing else.
+
+use crate::config::{Config, InvalidConfig};
+use crate::gateway::{Gateway, GatewayParts};
+use crate::history::History;
+use crate::http::Front;
+use crate::link::EmulatedLink;
+use crate::scheduler::{FunctionModels, Learner, Scheduler};
+use crate::sites::{DelayTrace, ProcessSite, Site};
+use crate::storage::Stores;
+use anyhow::{Context, bail};
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use stoic_store::Credentials;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// How often pools are brought to what they should be.
+const KEEP_EVERY: Duration = Duration::from_millis(250);
+/// How often expired objects are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailure {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] InvalidConfig),
+    /// The machine says no.
+    #[error("{0:#}")]
+    Machine(#[from] anyhow::Error),
+}
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// It could not start; one line says why.
+pub fn run(config: Config) -> Result<(), StartFailure> {
+    let begun = Instant::now();
+    config.validate()?;
+    let traces = delay_traces(&config)?;
+    let listener = TcpListener::bind(config.listen)
+        .map_err(|error| anyhow::anyhow!(port_taken(&config, &error)))?;
+    let _lock = lock_data(&config.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("stoic")
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    runtime.block_on(async {
+        let gateway = assemble(config, traces).await?;
+        let threads = match gateway.config.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let front = Front::start(&gateway, &listener, threads).context("cannot serve HTTP")?;
+        info!(address = %front.address(), data = %gateway.config.data.display(), start_ms = begun.elapsed().as_millis(), "ready");
+        announce(&gateway, &front, begun.elapsed());
+        let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
+        let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
+        await_signal().await?;
+        info!("stopping: requests may finish; a second signal ends them");
+        expiry.abort();
+        let grace = gateway.config.deployment.grace;
+        let draining = async {
+            let _ = tokio::task::spawn_blocking(move || front.stop(grace)).await;
+            keeper.abort();
+            gateway.close(grace).await;
+        };
+        tokio::select! {
+            () = draining => info!("stopped"),
+            _ = await_signal() => {
+                warn!("cut off by a second signal");
+                gateway.close(Duration::ZERO).await;
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(())
+}
+
+/// Puts the rooms together, in the order in which they need each other.
+async fn assemble(
+    config: Config,
+    mut traces: HashMap<String, DelayTrace>,
+) -> anyhow::Result<Arc<Gateway>> {
+    let data = config.data.clone();
+    let history = History::open(&data.join("stoic.db"))
+        .with_context(|| format!("{}", data.join("stoic.db").display()))?;
+    let id = history
+        .setting("gateway-id", crate::gateway::new_id)
+        .await?;
+    let credentials = Credentials::new(
+        history
+            .setting("store-access-key", || {
+                Credentials::random().access_key().to_owned()
+            })
+            .await?,
+        history
+            .setting("store-secret-key", || {
+                Credentials::random().secret_key().to_owned()
+            })
+            .await?,
+    );
+
+    let mut sites: HashMap<String, Arc<dyn Site>> = HashMap::new();
+    let mut links = HashMap::new();
+    for (name, site) in &config.sites {
+        if let Some(link) = &site.emulated_link {
+            links.insert(
+                name.clone(),
+                EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt),
+            );
+        }
+        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
+            .with_context(|| format!("site {name}"))?;
+        sites.insert(name.clone(), process);
+    }
+    // Sites of one kind share this machine: what one finds is what all would find.
+    if let Some(site) = sites.values().next() {
+        let orphans = site.remove_orphans().await;
+        if orphans > 0 {
+            warn!(
+                orphans,
+                "pods of an earlier life of this gateway were ended"
+            );
+        }
+    }
+
+    let stores = Stores::open(&config, &data.join("store"), &credentials, &links).await?;
+    let scheduler = Scheduler::new(&config);
+    // The learner publishes into a gateway that exists only after it: it is told where below.
+    let target: Arc<OnceLock<std::sync::Weak<Gateway>>> = Arc::default();
+    let publish = {
+        let target = Arc::clone(&target);
+        move |function: &str, version: &str, models: FunctionModels| {
+            let gateway = target.get().and_then(std::sync::Weak::upgrade);
+            if let Some(deployed) = gateway.and_then(|gateway| gateway.functions.get(function)) {
+                if deployed.function.version == version {
+                    deployed.set_models(models);
+                }
+            }
+        }
+    };
+    let mut learner = Learner::new(Arc::clone(&scheduler), &config, Box::new(publish));
+    learner.recall(&history).await?;
+    let teacher = learner.spawn(&tokio::runtime::Handle::current());
+    let functions = history.functions().await?;
+    let gateway = Gateway::assemble(GatewayParts {
+        config,
+        functions: Default::default(),
+        scheduler,
+        teacher,
+        stores,
+        history,
+        sites,
+        links,
+    });
+    let _ = target.set(Arc::downgrade(&gateway));
+    for record in functions {
+        let name = record.object.metadata.name.clone();
+        if let Err(failure) = gateway.start(record.object, record.created).await {
+            error!(function = %name, "cannot be started: {}", failure.problem);
+        }
+    }
+    Ok(gateway)
+}
+
+fn delay_traces(config: &Config) -> Result<HashMap<String, DelayTrace>, InvalidConfig> {
+    let mut traces = HashMap::new();
+    for (name, site) in &config.sites {
+        if let Some(emulated) = &site.emulated_deployment {
+            traces.insert(
+                name.clone(),
+                DelayTrace::load(emulated, config.placement.seed)?,
+            );
+        }
+    }
+    Ok(traces)
+}
+
+fn port_taken(config: &Config, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "{} is in use by another process; choose another with --listen",
+            config.listen
+        ),
+        _ => format!("cannot listen on {}: {error}", config.listen),
+    }
+}
+
+/// One gateway per data folder.
+fn lock_data(data: &Path) -> anyhow::Result<File> {
+    let hint = "choose another folder with --data";
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("the data folder {} cannot be made; {hint}", data.display()))?;
+    let path = data.join("gateway.lock");
+    let file = File::create(&path).with_context(|| {
+        format!(
+            "the data folder {} cannot be written; {hint}",
+            data.display()
+        )
+    })?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "another gateway runs on the data folder {}; {hint}",
+            data.display()
+        );
+    }
+    Ok(file)
+}
+
+/// Tells a person at a terminal what runs and where.
+fn announce(gateway: &Gateway, front: &Front, took: Duration) {
+    println!(
+        "stoic {} listens on http://{} ({} ms)",
+        env!("CARGO_PKG_VERSION"),
+        front.address(),
+        took.as_millis()
+    );
+    println!("data      {}", gateway.config.data.display());
+    for info in gateway.scheduler.runtimes() {
+        let emulated = crate::requester::emulated(info.link_emulated, info.deployment_emulated);
+        let note = if emulated.is_empty() {
+            String::new()
+        } else {
+            format!("  (emulated: {emulated})")
+        };
+        println!("runtime   {} at site {}{note}", info.name, info.site);
+    }
+}
+
+async fn keep(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(KEEP_EVERY);
+    loop {
+        tick.tick().await;
+        for deployed in gateway.functions.all() {
+            for pool in deployed.pools().iter().flatten() {
+                pool.maintain();
+            }
+        }
+    }
+}
+
+async fn expire(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        tick.tick().await;
+        gateway.stores.expire(gateway.config.storage.expire).await;
+    }
+}
+
+async fn await_signal() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
