@@ -1,5 +1,7 @@
 //! Packages that are fine, and every way that one is not.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::time::Instant;
