@@ -1,8 +1,16 @@
 //! Pages of a listing: prefix, delimiter, and where the last page ended.
 
 use std::ops::Bound;
+use std::time::{Duration, SystemTime};
+
+use s3s::dto::{CommonPrefix, ETag, ListObjectsV2Input, ListObjectsV2Output, Object};
+use s3s::{S3Result, s3_error};
 
 use super::disk::{Index, Summary};
+use super::object::{hex, unhex};
+
+/// The most lines on one page of a listing.
+pub(super) const MOST_LISTED: i32 = 1000;
 
 /// What a listing asks for.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +20,31 @@ pub(super) struct Query {
     /// The last key or common prefix of the page before.
     pub(super) after: Option<String>,
     pub(super) most: usize,
+}
+
+impl Query {
+    /// What a request asks for.
+    pub(super) fn of(input: &ListObjectsV2Input) -> S3Result<Self> {
+        let after = match &input.continuation_token {
+            Some(token) => Some(
+                unhex(token)
+                    .and_then(|bytes| String::from_utf8(bytes).ok())
+                    .ok_or_else(|| s3_error!(InvalidArgument, "not a continuation token"))?,
+            ),
+            None => input.start_after.clone(),
+        };
+        Ok(Self {
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone(),
+            after,
+            most: usize::try_from(most(input))
+                .map_err(|_| s3_error!(InvalidArgument, "max-keys is negative"))?,
+        })
+    }
+}
+
+fn most(input: &ListObjectsV2Input) -> i32 {
+    input.max_keys.unwrap_or(MOST_LISTED).min(MOST_LISTED)
 }
 
 /// One page.
@@ -26,6 +59,38 @@ pub(super) struct Page {
 impl Page {
     pub(super) fn len(&self) -> usize {
         self.objects.len() + self.prefixes.len()
+    }
+
+    /// The page as an answer to the request.
+    pub(super) fn answer(self, input: ListObjectsV2Input) -> ListObjectsV2Output {
+        let most = most(&input);
+        let lines = i32::try_from(self.len()).ok();
+        let objects = self.objects.into_iter().map(|(key, summary)| Object {
+            key: Some(key),
+            size: i64::try_from(summary.bytes).ok(),
+            e_tag: Some(ETag::Strong(summary.etag)),
+            last_modified: Some(
+                (SystemTime::UNIX_EPOCH + Duration::from_millis(summary.modified)).into(),
+            ),
+            ..Default::default()
+        });
+        let prefixes = self.prefixes.into_iter().map(|prefix| CommonPrefix {
+            prefix: Some(prefix),
+        });
+        ListObjectsV2Output {
+            key_count: lines,
+            is_truncated: Some(self.next.is_some()),
+            next_continuation_token: self.next.map(|next| hex(next.as_bytes())),
+            contents: Some(objects.collect()),
+            common_prefixes: Some(prefixes.collect()),
+            name: Some(input.bucket),
+            prefix: input.prefix,
+            delimiter: input.delimiter,
+            start_after: input.start_after,
+            continuation_token: input.continuation_token,
+            max_keys: Some(most),
+            ..Default::default()
+        }
     }
 }
 

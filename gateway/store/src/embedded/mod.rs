@@ -7,6 +7,7 @@ mod listing;
 mod object;
 mod receive;
 mod refuse;
+mod request;
 mod server;
 mod service;
 mod uploads;

@@ -106,11 +106,11 @@ pub(super) async fn receive(
     if promise.bytes.is_some_and(|bytes| bytes > limit) {
         return Err(too_large(limit));
     }
-    let writer = Writer {
+    let writer = Box::new(Writer {
         temporary,
         md5: Md5::new(),
         hasher: promise.hasher(),
-    };
+    });
     let mut pen = Pen::Idle(writer);
     let mut bytes: u64 = 0;
     if let Some(mut body) = body {
@@ -137,7 +137,7 @@ pub(super) async fn receive(
             pen = pen.write(batch).await?;
         }
     }
-    let writer = pen.rest().await?;
+    let writer = *pen.rest().await?;
     if promise.bytes.is_some_and(|promised| promised != bytes) {
         return Err(s3_error!(
             IncompleteBody,
@@ -158,12 +158,12 @@ pub(super) async fn receive(
 
 /// The writer, here or on a blocking thread: one batch is written while the next arrives.
 enum Pen {
-    Idle(Writer),
-    Writing(JoinHandle<std::io::Result<Writer>>),
+    Idle(Box<Writer>),
+    Writing(JoinHandle<std::io::Result<Box<Writer>>>),
 }
 
 impl Pen {
-    async fn rest(self) -> S3Result<Writer> {
+    async fn rest(self) -> S3Result<Box<Writer>> {
         match self {
             Self::Idle(writer) => Ok(writer),
             Self::Writing(task) => task

@@ -1,5 +1,10 @@
 //! The S3 operations over the directory.
 
+#![expect(
+    clippy::field_reassign_with_default,
+    reason = "S3's outputs have dozens of fields, of which an answer sets a few"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -7,23 +12,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use s3s::dto::*;
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::body::FileRange;
 use super::conditions::{self, precondition};
 use super::disk::{Bucket, Disk, Precondition, Temporary, WriteError};
-use super::listing::{Query, page};
-use super::object::{Metadata, hex, unhex};
+use super::listing::{MOST_LISTED, Query, page};
+use super::object::{Metadata, hex};
 use super::receive::{Promise, receive};
 use super::refuse::{blocking_failed, disk_error};
+use super::request::{check_key, promised_length, stored_encoding, user_metadata};
 use super::uploads::{MOST_PARTS, Named, Uploads, join};
-
-/// The longest key of S3, in bytes.
-const LONGEST_KEY: usize = 1024;
-/// The most lines on one page of a listing.
-const MOST_LISTED: i32 = 1000;
-/// The most user metadata of S3, in bytes.
-const MOST_USER_METADATA: usize = 2048;
 
 /// The store as a service.
 #[derive(Clone, Debug)]
@@ -403,50 +402,11 @@ impl S3 for Service {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = req.input;
         let bucket = self.bucket(&input.bucket)?;
-        let most = input.max_keys.unwrap_or(MOST_LISTED).min(MOST_LISTED);
-        let after = match &input.continuation_token {
-            Some(token) => Some(
-                unhex(token)
-                    .and_then(|bytes| String::from_utf8(bytes).ok())
-                    .ok_or_else(|| s3_error!(InvalidArgument, "not a continuation token"))?,
-            ),
-            None => input.start_after.clone(),
-        };
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter: input.delimiter.clone(),
-            after,
-            most: usize::try_from(most)
-                .map_err(|_| s3_error!(InvalidArgument, "max-keys is negative"))?,
-        };
+        let query = Query::of(&input)?;
         let page = blocking(move || bucket.with_index(|index| page(index, &query)))
             .await?
             .map_err(|e| disk_error(&e))?;
-        let mut output = ListObjectsV2Output::default();
-        output.key_count = i32::try_from(page.len()).ok();
-        output.is_truncated = Some(page.next.is_some());
-        output.next_continuation_token = page.next.map(|next| hex(next.as_bytes()));
-        let objects = page.objects.into_iter().map(|(key, summary)| Object {
-            key: Some(key),
-            size: i64::try_from(summary.bytes).ok(),
-            e_tag: Some(ETag::Strong(summary.etag)),
-            last_modified: Some(
-                (SystemTime::UNIX_EPOCH + Duration::from_millis(summary.modified)).into(),
-            ),
-            ..Default::default()
-        });
-        output.contents = Some(objects.collect());
-        let prefixes = page.prefixes.into_iter().map(|prefix| CommonPrefix {
-            prefix: Some(prefix),
-        });
-        output.common_prefixes = Some(prefixes.collect());
-        output.name = Some(input.bucket);
-        output.prefix = input.prefix;
-        output.delimiter = input.delimiter;
-        output.start_after = input.start_after;
-        output.continuation_token = input.continuation_token;
-        output.max_keys = Some(most);
-        Ok(S3Response::new(output))
+        Ok(S3Response::new(page.answer(input)))
     }
 
     async fn create_multipart_upload(
@@ -601,65 +561,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .map_err(blocking_failed)
 }
 
-/// Keys with characters that XML cannot carry would make a bucket impossible to list.
-fn check_key(key: &str) -> S3Result<&str> {
-    if key.len() > LONGEST_KEY {
-        return Err(s3_error!(KeyTooLongError, "keys have at most 1024 bytes"));
-    }
-    if key.is_empty()
-        || key
-            .chars()
-            .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
-    {
-        return Err(s3_error!(
-            InvalidArgument,
-            "keys hold text without control characters"
-        ));
-    }
-    Ok(key)
-}
-
 fn write_error(error: &WriteError) -> S3Error {
     match error {
         WriteError::Precondition => s3_error!(PreconditionFailed, "the condition does not hold"),
         WriteError::Io(error) => disk_error(error),
     }
-}
-
-fn promised_length(length: Option<i64>) -> S3Result<Option<u64>> {
-    length
-        .map(u64::try_from)
-        .transpose()
-        .map_err(|_| s3_error!(InvalidArgument, "the length is negative"))
-}
-
-/// `aws-chunked` says how the body travelled, not what it is.
-fn stored_encoding(encoding: Option<&str>) -> Option<String> {
-    let kept: Vec<_> = encoding?
-        .split(',')
-        .map(str::trim)
-        .filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("aws-chunked"))
-        .collect();
-    (!kept.is_empty()).then(|| kept.join(","))
-}
-
-fn user_metadata(metadata: Option<&s3s::dto::Metadata>) -> S3Result<BTreeMap<String, String>> {
-    let kept: BTreeMap<_, _> = metadata
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let size: usize = kept
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if size > MOST_USER_METADATA {
-        return Err(S3Error::with_message(
-            S3ErrorCode::MetadataTooLarge,
-            "user metadata has at most 2048 bytes",
-        ));
-    }
-    Ok(kept)
 }
 
 fn now() -> u64 {
