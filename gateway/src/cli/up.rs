@@ -4,6 +4,7 @@ use super::BAD_INPUT;
 use crate::config::Config;
 use crate::serve::{self, StartFailure};
 use clap::Args;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ fn init_logs(json: bool) {
         .unwrap_or_else(|_| EnvFilter::new("info,s3s=error,aws=error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_target(false);
     if json {

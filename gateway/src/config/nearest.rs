@@ -4,7 +4,6 @@
 /// key and lists the known ones in back-quotes, as serde does.
 #[must_use]
 pub fn explain(message: &str) -> String {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let first = message
         .lines()
         .map(str::trim)
@@ -22,10 +21,19 @@ pub fn explain(message: &str) -> String {
     if !message.contains("unknown field") && !message.contains("unknown variant") {
         return line;
     }
-    let Some((unknown, known)) = quoted.split_first() else {
+    let Some(unknown) = message.split('`').nth(1) else {
         return line;
     };
-    match nearest(unknown, known.iter().copied()) {
+    // Some parsers quote the known keys, some do not.
+    let known = message
+        .split_once("expected")
+        .map_or("", |(_, known)| known);
+    let known = known.lines().next().unwrap_or_default();
+    let words = known.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
+    match nearest(
+        unknown,
+        words.filter(|word| !["one", "of", "or"].contains(word)),
+    ) {
         Some(best) => format!("{line} (did you mean `{best}`?)"),
         None => line,
     }

@@ -2,6 +2,7 @@
 
 use super::InvalidFunction;
 use crate::config::nearest;
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +47,14 @@ pub struct FunctionSpec {
     pub image: Option<String>,
     /// Executable and arguments, for process sites.
     pub command: Vec<String>,
+    /// Port that the image listens on, for sites that run containers; process sites give each pod a
+    /// port of its own in `$PORT`.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// What a pod needs, for sites that run containers. On process sites the runtime's threads bound
+    /// the compute, and memory is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Path that answers 200 when the pod is ready.
     #[serde(default = "default_health")]
     pub health: String,
@@ -77,6 +86,21 @@ pub struct FunctionSpec {
     /// Representative tasks run for a new version (paper, section 3.7).
     #[serde(default)]
     pub bootstrap: BootstrapSpec,
+}
+
+/// What a pod needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// CPU cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f64>,
+    /// Memory, as `512Mi` or `1Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// GPUs.
+    #[serde(default)]
+    pub gpu: u32,
 }
 
 /// How the input reaches a pod.
@@ -185,6 +209,9 @@ impl Default for BootstrapSpec {
     }
 }
 
+fn default_port() -> u16 {
+    8080
+}
 fn default_health() -> String {
     "/healthz".to_owned()
 }

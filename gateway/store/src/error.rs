@@ -25,7 +25,7 @@ pub enum StoreError {
         what: String,
     },
     /// The body is longer than allowed. Nothing was stored.
-    #[error("the object is larger than the {limit} bytes allowed")]
+    #[error("the object is larger than {}", allowed(*limit))]
     TooLarge {
         /// The limit in bytes; 0 where the store named none.
         limit: u64,
@@ -164,6 +164,13 @@ impl StoreError {
                 Self::other(what, format!("HTTP {status} {code} {message}").trim())
             }
         }
+    }
+}
+
+fn allowed(limit: u64) -> String {
+    match limit {
+        0 => "the store takes".to_owned(),
+        limit => format!("the {limit} bytes allowed"),
     }
 }
 

@@ -524,6 +524,9 @@ impl S3 for Service {
             })
             .collect();
         let (mut metadata, parts) = self.uploads.chosen(id, name, key, &named)?;
+        if parts.iter().map(|part| part.bytes).sum::<u64>() > self.max_object_bytes {
+            return Err(s3_error!(EntityTooLarge, "the parts are too much together"));
+        }
         let target = self.temporary().await?;
         let (temporary, bytes, etag) = blocking(move || join(&parts, target))
             .await?

@@ -275,3 +275,73 @@ async fn wrong_keys_and_dead_endpoints_are_told_apart() {
     let odd = connect("ftp://x".into(), Credentials::random()).await;
     assert_eq!(odd.unwrap_err().kind(), "other");
 }
+
+/// The embedded server behind TLS, as any outside store is.
+async fn behind_tls(to: std::net::SocketAddr) -> (std::net::SocketAddr, Vec<u8>) {
+    use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust the certificate leaves here.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    (address, cert.pem().into_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outside_store_is_reached_by_https() {
+    let serving = serve().await;
+    let (address, certificate) = behind_tls(serving.server.address()).await;
+    let endpoint = format!("https://localhost:{}", address.port());
+    let mut options = StoreOptions::embedded(endpoint, "packages", serving.credentials.clone());
+    let untrusted = Store::connect(options.clone()).await.unwrap_err();
+    assert_eq!(untrusted.kind(), "unreachable", "{untrusted}");
+    assert!(untrusted.to_string().contains("certificate"), "{untrusted}");
+
+    options.ca_pem = Some(certificate);
+    let body = noise(12_000_000, 6);
+    for checksums in [true, false] {
+        options.checksums = checksums;
+        let store = Store::connect(options.clone()).await.unwrap();
+        for length in [Some(12_000_000), None] {
+            let stream = chunks(&body, 100_000);
+            store
+                .put_stream("k", stream, length, "a/b", 1 << 30)
+                .await
+                .unwrap();
+            let got = store
+                .get("k")
+                .await
+                .unwrap()
+                .body
+                .collect(1 << 30)
+                .await
+                .unwrap();
+            assert!(got == body);
+        }
+        let url = store
+            .presign_get("k", Duration::from_secs(9))
+            .await
+            .unwrap();
+        assert!(url.starts_with("https://localhost"), "{url}");
+    }
+}
