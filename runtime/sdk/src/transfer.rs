@@ -48,7 +48,7 @@ struct Inner {
     handle: Handle,
     plain: Client<HttpConnector, Outgoing>,
     /// Made when the first HTTPS URL comes: reading the certificates takes milliseconds.
-    secure: OnceLock<Client<HttpsConnector<HttpConnector>, Outgoing>>,
+    secure: OnceLock<Result<Client<HttpsConnector<HttpConnector>, Outgoing>, String>>,
 }
 
 impl fmt::Debug for Transfer {
@@ -113,19 +113,23 @@ fn connector() -> HttpConnector {
     http
 }
 
-fn secure_connector() -> HttpsConnector<HttpConnector> {
+fn secure_connector() -> Result<HttpsConnector<HttpConnector>, String> {
+    // Named here, so that it does not hang on which features other crates switch on.
+    let provider = rustls::crypto::ring::default_provider;
     // The system's certificates know a private authority; an image without any still works.
-    match HttpsConnectorBuilder::new().with_native_roots() {
-        Ok(builder) => builder
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector()),
-        Err(_) => HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector()),
-    }
+    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider());
+    let secure = match builder {
+        Ok(builder) => Ok(builder),
+        Err(_) => HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider()),
+    };
+    secure
+        .map(|builder| {
+            builder
+                .https_or_http()
+                .enable_http1()
+                .wrap_connector(connector())
+        })
+        .map_err(|error| error.to_string())
 }
 
 fn client_builder() -> hyper_util::client::legacy::Builder {
@@ -157,7 +161,9 @@ impl Transfer {
             Some("https") => self
                 .inner
                 .secure
-                .get_or_init(|| client_builder().build(secure_connector()))
+                .get_or_init(|| secure_connector().map(|secure| client_builder().build(secure)))
+                .as_ref()
+                .map_err(Failure::lasting)?
                 .request(request),
             Some("http") => self.inner.plain.request(request),
             _ => return Err(Failure::lasting("only http and https URLs are fetched")),
