@@ -1,0 +1,37 @@
+# STOIC. `make demo` or `make test` alone set everything up.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+# What images/setup.py put into the cache: libtorch, the backbone's weights, cmake and nasm.
+ENV = eval "$$($(PYTHON) images/setup.py env)"
+
+.PHONY: help setup build demo test bench lint docs clean
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Fetch libtorch, the pretrained backbone and build tools into a cache (once, 570 MB, resumable)
+	@$(PYTHON) images/setup.py
+
+build: setup ## Release binaries in target/release
+	@$(ENV); cargo build --release --workspace --bins
+
+demo: build ## Train on generated scenes, then place batches at the edge or in the (emulated) cloud
+	@$(ENV); exec target/release/stoic demo
+
+test: setup ## Every test, against the real binaries
+	@$(ENV); cargo build --workspace --bins
+	@$(ENV); cargo test --workspace
+	@cd images && $(PYTHON) -m unittest -q
+
+bench: build ## Measure what docs/specification.md promises, each as a ratio in one run
+	@$(ENV); tests/bench.sh
+
+lint: setup ## Formatting, clippy and docs, warnings denied
+	@cargo fmt --all --check
+	@$(ENV); cargo clippy --workspace --all-targets -- -D warnings
+	@$(ENV); RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+clean: ## Remove what was built here (the cache stays: images/setup.py says where it is)
+	@cargo clean
