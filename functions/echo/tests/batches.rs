@@ -322,6 +322,8 @@ fn a_store_that_hiccups_is_asked_again() {
     let url = store.keep("/flaky/p.zip", &zip);
     let answer = pod.batch("*/*", &batch(&url, zip.len(), json!({})));
     assert_eq!(answer.status, 200, "{answer:?}");
+    // A small package is one request, here at the third attempt.
+    assert_eq!(store.asked().len(), 3, "{:?}", store.asked());
 }
 
 #[test]

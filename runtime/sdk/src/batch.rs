@@ -1,7 +1,7 @@
 //! A batch as a function sees it: its items, and the bytes of each.
 
 use crate::call::Call;
-use crate::input::Input;
+use crate::input::{Input, RUN_BYTES};
 use crate::transfer::Transfer;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -117,9 +117,10 @@ impl Batch {
             bytes,
             content_type,
         } = &request.input;
-        let input = if Kind::of(content_type).is_some() {
-            Input::remote_package(url, *bytes, content_type, transfer.clone(), call)?
-        } else if is_item_type(content_type, item_types) {
+        let input = if Kind::of(content_type).is_none() {
+            if !is_item_type(content_type, item_types) {
+                return Err(unsupported(content_type, item_types));
+            }
             let limit = Limits::default().item;
             if *bytes > limit {
                 return Err(Problem::new(
@@ -130,8 +131,12 @@ impl Batch {
             }
             let whole = transfer.fetch_blocking(url, 0..*bytes, *bytes, call)?;
             Input::single(whole)
+        } else if request.range.is_none() && *bytes <= RUN_BYTES {
+            // One request instead of one for the index and one for the items.
+            let whole = transfer.fetch_blocking(url, 0..*bytes, *bytes, call)?;
+            Input::in_memory(whole, content_type, Limits::default())?
         } else {
-            return Err(unsupported(content_type, item_types));
+            Input::remote_package(url, *bytes, content_type, transfer.clone(), call)?
         };
         let range = valid_range(request.range, input.items().len())?;
         input.plan(range.clone());

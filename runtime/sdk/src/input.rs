@@ -14,7 +14,7 @@ use stoic_package::{Item, ItemError, Kind, Limits, Package, ReadAt};
 use stoic_protocol::Problem;
 
 /// Bytes of a run, unless one item alone is larger.
-const RUN_BYTES: u64 = 4 << 20;
+pub(crate) const RUN_BYTES: u64 = 4 << 20;
 /// Gap between two items up to which they are still fetched as one.
 const GAP_BYTES: u64 = 64 << 10;
 /// What is fetched of a zip's end at first: holds the directory of some hundred items.
