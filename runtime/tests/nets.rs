@@ -44,7 +44,11 @@ fn row(tensor: &Tensor, index: i64) -> Vec<f32> {
 }
 
 fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|v| f64::from(*v).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 fn argmax(values: &[f32]) -> usize {
@@ -68,14 +72,32 @@ fn lite0_gives_the_logits_and_features_of_pytorch() {
     let images = pattern(2, 224);
     let logits = net.logits(&images).unwrap();
     let expected: [[f64; 6]; 2] = [
-        [0.89127027, -2.28550245, -1.11855961, -1.48271494, -1.43674574, -1.01774904],
-        [1.00757031, -2.20147961, -1.04447984, -1.41935369, -1.39996790, -1.00553571],
+        [
+            0.89127027,
+            -2.28550245,
+            -1.11855961,
+            -1.48271494,
+            -1.43674574,
+            -1.01774904,
+        ],
+        [
+            1.00757031,
+            -2.20147961,
+            -1.04447984,
+            -1.41935369,
+            -1.39996790,
+            -1.00553571,
+        ],
     ];
     let norms = [50.55755985, 49.90806566];
     for image in 0..2 {
         let row = row(&logits, image as i64);
         for (found, expected) in row.iter().zip(expected[image]) {
-            assert!((f64::from(*found) - expected).abs() < 1e-3, "{:?}", &row[..6]);
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-3,
+                "{:?}",
+                &row[..6]
+            );
         }
         assert!((norm(&row) - norms[image]).abs() < 1e-3);
         assert_eq!(argmax(&row), 506);
@@ -106,7 +128,10 @@ fn parts_sizes_and_forms_of_input_agree() {
         let whole = net.features(&images).unwrap();
         let last = net.share().features(&images.narrow(0, 10, 1)).unwrap();
         assert!(distance(&whole.narrow(0, 10, 1), &last) < 1e-4);
-        let floats = images.permute([0, 3, 1, 2]).to_kind(Kind::Float).contiguous();
+        let floats = images
+            .permute([0, 3, 1, 2])
+            .to_kind(Kind::Float)
+            .contiguous();
         assert!(distance(&net.features(&floats).unwrap(), &whole) < 1e-5);
     }
 }
