@@ -18,7 +18,7 @@ build: setup ## Release binaries in target/release
 	@$(ENV); cargo build --release --workspace --bins
 
 demo: build ## Train on generated scenes, then place batches at the edge or in the (emulated) cloud
-	@$(ENV); exec target/release/stoic demo
+	@$(ENV); exec target/release/stoic demo --out target/demo
 
 test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins
