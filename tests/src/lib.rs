@@ -1,1 +1,27 @@
-//! (being built)
+//! The harness of the end-to-end tests: real binaries, started on free ports with folders of their own,
+//! ended when a test ends, however it ends.
+//!
+//! The tests lie beside this crate's `Cargo.toml`, one file per promise. They speak HTTP to a gateway
+//! as any client does, and look at `/proc`, the data folder and the database as an operator may; they
+//! know no code of the gateway.
+
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a harness fails by panicking: that is how a test learns of it"
+)]
+
+mod binaries;
+mod exchange;
+mod functions;
+mod gateway;
+mod packages;
+mod processes;
+mod wait;
+
+pub use binaries::{binary, folders, optional_binary, shared_data};
+pub use exchange::{Answer, Call, Lines, raw, raw_head};
+pub use functions::echo;
+pub use gateway::{Exit, Gateway, Launch, QUICK};
+pub use packages::{damaged, encrypted, tar_of, texts, zip_of};
+pub use processes::{alive, marked};
+pub use wait::{until, until_some};
