@@ -33,10 +33,10 @@ pub struct FitOptions {
 impl Default for FitOptions {
     fn default() -> Self {
         Self {
-            epochs: 40,
+            epochs: 24,
             patience: 8,
-            batch: 32,
-            learning_rate: 3e-4,
+            batch: 64,
+            learning_rate: 5e-4,
             weight_decay: 1e-2,
             dropout: 0.5,
             smoothing: 0.05,
@@ -184,7 +184,7 @@ impl Fit {
             .map(|&n| (even / n.max(1.0)).clamp(0.25, 4.0))
             .collect();
         let class_weights = Tensor::f_from_slice(&weights)?;
-        let rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0xd20f_0u64);
+        let rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0xd20f);
         Ok(Self {
             head,
             moments,

@@ -91,7 +91,7 @@ impl Head {
     /// # Errors
     /// When the shape is wrong or memory runs out.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor, TchError> {
-        self.forward(&self.standardised(features)?, |x| Ok(x))
+        self.forward(&self.standardised(features)?, Ok)
     }
 
     /// Probabilities of the classes, `[N, classes]`, softened by a temperature (1 = as trained).

@@ -2,6 +2,7 @@
 
 use super::{Frame, ImageError, Limits, Orientation};
 use std::cell::RefCell;
+use std::ops::Range;
 use turbojpeg::{Colorspace, Decompressor, Error, PixelFormat, ScalingFactor};
 
 /// Scales whose inverse DCT has SIMD code, smallest first.
@@ -54,6 +55,14 @@ fn decode_with(
     height: usize,
     limits: Limits,
 ) -> Result<Frame, ImageError> {
+    // Read by hand first: libjpeg-turbo refuses absurd sizes with a text that does not say them, and
+    // takes a damaged colour profile, which nobody here wants, for a damaged image.
+    let markers = Markers::read(bytes);
+    if let Some((width, height)) = markers.size {
+        limits.check(width, height)?;
+    }
+    let stripped = (!markers.profiles.is_empty()).then(|| markers.without_profiles(bytes));
+    let bytes = stripped.as_deref().unwrap_or(bytes);
     let header = decompressor
         .read_header(bytes)
         .map_err(|e| fatal(&e, bytes))?;
@@ -101,6 +110,58 @@ fn decode_with(
         rgb,
         orientation,
     })
+}
+
+/// What the segments before the image data say.
+#[derive(Debug, Default)]
+struct Markers {
+    /// Width and height of the frame.
+    size: Option<(u64, u64)>,
+    /// Where colour profiles (APP2) lie.
+    profiles: Vec<Range<usize>>,
+}
+
+impl Markers {
+    /// Walks the segments as far as they hang together.
+    fn read(bytes: &[u8]) -> Self {
+        let mut found = Self::default();
+        let mut at = 2;
+        while let Some(&[0xff, marker, high, low]) = bytes.get(at..).and_then(|b| b.first_chunk()) {
+            if marker == 0xff {
+                at += 1;
+                continue;
+            }
+            let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
+            match marker {
+                // Start of the image data.
+                0xda => break,
+                0xe2 if end <= bytes.len() => found.profiles.push(at..end),
+                // Frames of all kinds; among their numbers are tables (c4, cc) and an extension (c8).
+                0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
+                    if let Some(&[h1, h0, w1, w0]) =
+                        bytes.get(at + 5..).and_then(|b| b.first_chunk())
+                    {
+                        let side = |high, low| u64::from(u16::from_be_bytes([high, low]));
+                        found.size = Some((side(w1, w0), side(h1, h0)));
+                    }
+                }
+                _ => {}
+            }
+            at = end;
+        }
+        found
+    }
+
+    fn without_profiles(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut from = 0;
+        for profile in &self.profiles {
+            out.extend_from_slice(&bytes[from..profile.start]);
+            from = profile.end;
+        }
+        out.extend_from_slice(&bytes[from..]);
+        out
+    }
 }
 
 /// libjpeg's messages for damage it steps over (`JWRN_*` in its `jerror.h`); any other error left the

@@ -151,7 +151,7 @@ impl Averager {
                 }
             }
         }
-        if self.rows % self.factor == 0 {
+        if self.rows.is_multiple_of(self.factor) {
             let area = (self.factor * self.factor) as u32;
             self.rgb
                 .extend(self.sums.iter().map(|s| ((s + area / 2) / area) as u8));
