@@ -36,7 +36,9 @@ fn main() -> Result<(), Failure> {
     println!(
         "batch {BATCH}, {SIDE} x {SIDE}, {rounds} interleaved rounds; ratio of medians to plain tch"
     );
-    println!("| net | threads | way | img/s | ratio | same top-1 |\n|---|---|---|---|---|---|");
+    println!(
+        "| net | threads | way | img/s | times faster | by processor time | same top-1 |\n|---|---|---|---|---|---|---|"
+    );
     for architecture in [Architecture::ResNet50, Architecture::EfficientNetLite0] {
         let Some(weights) = weights(architecture, folder.path())? else {
             continue;
@@ -77,6 +79,7 @@ struct Way {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     seconds: Vec<f64>,
+    processor: Vec<f64>,
     classes: String,
 }
 
@@ -107,6 +110,7 @@ impl Way {
             input,
             output,
             seconds: Vec::new(),
+            processor: Vec::new(),
             classes: String::new(),
         };
         way.classes = way.line()?;
@@ -123,14 +127,20 @@ impl Way {
 
     fn round(&mut self) -> Result<(), Failure> {
         self.input.write_all(b"go\n")?;
-        let seconds = self.line()?.parse()?;
-        self.seconds.push(seconds);
+        let line = self.line()?;
+        let (seconds, processor) = line.split_once(' ').ok_or("two figures expected")?;
+        self.seconds.push(seconds.parse()?);
+        self.processor.push(processor.parse()?);
         Ok(())
     }
 
-    fn median(&mut self) -> f64 {
-        self.seconds.sort_by(f64::total_cmp);
-        self.seconds[self.seconds.len() / 2]
+    /// Medians of a batch: seconds of the clock, seconds of processors.
+    fn medians(&mut self) -> (f64, f64) {
+        let median = |values: &mut Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        (median(&mut self.seconds), median(&mut self.processor))
     }
 }
 
@@ -149,18 +159,19 @@ fn compare(
             way.round()?;
         }
     }
-    let base = ways[0].median();
+    let base = ways[0].medians();
     let truth = ways[0].classes.clone();
     for way in &mut ways {
-        let median = way.median();
+        let (wall, processor) = way.medians();
         let pairs = truth.split(' ').zip(way.classes.split(' '));
         let same = pairs.filter(|(a, b)| a == b).count();
         println!(
-            "| {} | {threads} | {} | {:.1} | {:.2} | {same}/{BATCH} |",
+            "| {} | {threads} | {} | {:.1} | {:.2} | {:.2} | {same}/{BATCH} |",
             architecture.name(),
             way.name,
-            BATCH as f64 / median,
-            base / median,
+            BATCH as f64 / wall,
+            base.0 / wall,
+            base.1 / processor,
         );
     }
     for way in ways {
@@ -188,11 +199,26 @@ fn way(arguments: &[String]) -> Result<(), Failure> {
     println!("{}", classes.join(" "));
     for line in std::io::stdin().lines() {
         line?;
-        let began = Instant::now();
+        let (began, used) = (Instant::now(), processor_seconds()?);
         drop(run()?);
-        println!("{}", began.elapsed().as_secs_f64());
+        let wall = began.elapsed().as_secs_f64();
+        println!("{wall} {}", processor_seconds()? - used);
     }
     Ok(())
+}
+
+/// Processor time of this process so far, user and system; it hardly varies when others use the machine.
+fn processor_seconds() -> Result<f64, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    // USER_HZ is 100 on every Linux of today.
+    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 /// 32 pictures of shaded rectangles, all different: u8 `[32, 224, 224, 3]`.

@@ -96,8 +96,7 @@ impl<M: Model> Workers<M> {
     pub fn once(&self, inputs: Vec<M::Input>) -> Result<Vec<M::Output>, Problem> {
         let lane = self.lanes.first().ok_or_else(no_worker)?;
         set_threads(lane.place.threads);
-        let outputs = lock(&lane.model).infer(inputs);
-        outputs
+        lock(&lane.model).infer(inputs)
     }
 
     /// Decodes and infers `items` items; results come back in order, an error of an item in its own
@@ -393,4 +392,72 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn no_worker() -> Problem {
     Problem::new(500, "worker_lost", "the pod has no worker")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stoic_sdk::Context;
+
+    /// Doubles numbers; fails or gives too little where it is told to.
+    struct Doubler {
+        fails_at: Option<u64>,
+    }
+
+    impl Model for Doubler {
+        type Input = u64;
+        type Output = u64;
+
+        fn infer(&mut self, inputs: Vec<u64>) -> Result<Vec<u64>, Problem> {
+            assert!(inputs.len() <= CPU_BATCH);
+            if self.fails_at.is_some_and(|at| inputs.contains(&at)) {
+                return Err(Problem::new(500, "model_failed", "told to"));
+            }
+            Ok(inputs.into_iter().map(|input| input * 2).collect())
+        }
+    }
+
+    fn workers(threads: &str, fails_at: Option<u64>) -> Workers<Doubler> {
+        let context = Context::parse(
+            |name| (name == "STOIC_THREADS").then(|| threads.to_owned()),
+            Vec::new(),
+        )
+        .unwrap();
+        let placement = Placement::from_context(&context).unwrap();
+        Workers::new(&placement, |_| Ok(Doubler { fails_at })).unwrap()
+    }
+
+    #[test]
+    fn results_are_in_order_and_a_bad_item_spoils_no_other() {
+        for (threads, items) in [("1", 0), ("1", 7), ("3", 2), ("3", 100)] {
+            let decode = |position: usize| match position % 10 {
+                3 => Err(ItemError::new("item_corrupt", "told to")),
+                _ => Ok(position as u64),
+            };
+            let results = workers(threads, None)
+                .run(items, decode, &Call::detached())
+                .unwrap();
+            assert_eq!(results.len(), items);
+            for (position, result) in results.into_iter().enumerate() {
+                match position % 10 {
+                    3 => assert_eq!(result.unwrap_err().code, "item_corrupt"),
+                    _ => assert_eq!(result.unwrap(), position as u64 * 2),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failing_model_ends_the_batch_early() {
+        let seen = AtomicUsize::new(0);
+        let decode = |position: usize| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            Ok(position as u64)
+        };
+        let problem = workers("1", Some(20))
+            .run(10_000, decode, &Call::detached())
+            .unwrap_err();
+        assert_eq!(problem.code, "model_failed");
+        assert!(seen.load(Ordering::Relaxed) < 100);
+    }
 }

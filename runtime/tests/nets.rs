@@ -1,6 +1,8 @@
 //! The nets against independent computations: PyTorch's figures for the pretrained backbone, and a
 //! plain, unfused net of libtorch operators for random weights.
 
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 use std::path::PathBuf;
 use stoic_runtime::nets::weights::Weights;
 use stoic_runtime::tch::{self, Device, Kind, Tensor, nn, nn::ModuleT, vision};
