@@ -1,13 +1,38 @@
 //! The command line: `up` runs a gateway, everything else talks to one over its own HTTP.
+//!
+//! One file or folder per command. [`client`] is the gateway's HTTP as an asynchronous client; [`failed`]
+//! says how commands fail, [`output`] how they print.
 
+mod call;
+mod client;
+mod completions;
+mod demo;
+mod failed;
+mod function;
+mod measurements;
+mod models;
+mod output;
+mod pods;
+mod predict;
+mod quantity;
+mod runtimes;
 mod up;
+mod watch;
 
 use clap::{Parser, Subcommand};
+use failed::{BAD_INPUT, Failed};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Functions at the edge or in the cloud, wherever they finish first.
 #[derive(Debug, Parser)]
-#[command(name = "stoic", version, about)]
+#[command(
+    name = "stoic",
+    version,
+    about,
+    after_help = "Every command but `up` talks to a gateway: http://127.0.0.1:8080 unless --gateway or \
+        STOIC_GATEWAY says otherwise.\nExit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -17,15 +42,112 @@ struct Arguments {
 enum Command {
     /// Run a gateway: HTTP front, embedded object stores, sites `edge` and `cloud`
     Up(up::Up),
+    /// The main job on this machine: train, then place batches at the edge or in the emulated cloud
+    Demo(demo::Demo),
+    /// Deploy, list, describe, call and delete functions
+    #[command(subcommand, visible_alias = "fn")]
+    Function(function::Function),
+    /// Show how long a batch would take on each runtime, and which one would be chosen
+    Predict(predict::Predict),
+    /// List the pods
+    #[command(visible_alias = "ps")]
+    Pods(pods::Pods),
+    /// List the runtimes, their sites and the links to them
+    Runtimes(runtimes::Runtimes),
+    /// List invocations as they were predicted and as they went
+    Measurements(measurements::Measurements),
+    /// List the published models of a function
+    Models(models::Models),
+    /// Watch a folder that cameras write to, and call a function with what arrives
+    Watch(watch::Watch),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
 }
-
-/// Exit status for input that is wrong.
-const BAD_INPUT: u8 = 2;
 
 /// Runs the command line. Wrong input is one line on standard error and exit status 2.
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Up(up) => up.run(),
+        Command::Demo(command) => drive(command.run()),
+        Command::Function(command) => drive(command.run()),
+        Command::Predict(command) => drive(command.run()),
+        Command::Pods(command) => drive(command.run()),
+        Command::Runtimes(command) => drive(command.run()),
+        Command::Measurements(command) => drive(command.run()),
+        Command::Models(command) => drive(command.run()),
+        Command::Watch(command) => drive(command.run()),
+        Command::Completions(command) => command.run(),
+    }
+}
+
+/// Runs a command until it ends or a signal ends it. Ending drops its connections, which cancels what
+/// they asked for.
+fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Failed::io("cannot start", &error).report(),
+    };
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            failed = interrupted() => Err(failed),
+            ended = command => ended,
+        }
+    });
+    // A read of standard input cannot be cancelled: it is left behind.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failed.report(),
+    }
+}
+
+/// Ends on SIGINT or SIGTERM.
+async fn interrupted() -> Failed {
+    let one = |kind: SignalKind, number: u8| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+                Failed::Interrupted(number)
+            }
+            Err(error) => Failed::io("cannot await signals", &error),
+        }
+    };
+    tokio::select! {
+        failed = one(SignalKind::interrupt(), 2) => failed,
+        failed = one(SignalKind::terminate(), 15) => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_client_command_names_its_gateway() {
+        fn check(command: &clap::Command, path: &str) {
+            let inner: Vec<_> = command.get_subcommands().collect();
+            if inner.is_empty() && !matches!(path, "stoic up" | "stoic demo" | "stoic completions")
+            {
+                let known =
+                    |long: &str| command.get_arguments().any(|a| a.get_long() == Some(long));
+                assert!(known("gateway") && known("output"), "{path}");
+                assert!(command.get_after_help().is_some(), "{path} has no examples");
+            }
+            for command in inner {
+                check(command, &format!("{path} {}", command.get_name()));
+            }
+        }
+        check(&Arguments::command(), "stoic");
     }
 }

@@ -1,0 +1,178 @@
+//! Calls of functions: what is sent, and the events and results that come back.
+
+use super::{Client, Payload, encoded};
+use crate::cli::failed::Failed;
+use crate::requester::events::Event;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::io;
+use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::io::StreamReader;
+
+/// Longest line of an event stream.
+const LINE_LIMIT: usize = 16 << 20;
+
+/// One call of a function.
+#[derive(Debug)]
+pub(in crate::cli) struct Call {
+    /// The function.
+    pub(in crate::cli) function: String,
+    /// Path inside the function, with its query if any; empty or from `/` on.
+    pub(in crate::cli) path: String,
+    /// Query parameters.
+    pub(in crate::cli) parameters: Vec<(String, String)>,
+    /// `POST`, save for requests without a body.
+    pub(in crate::cli) method: Method,
+    /// Runtime to pin.
+    pub(in crate::cli) runtime: Option<String>,
+    /// Placement mode.
+    pub(in crate::cli) mode: Option<String>,
+    /// `infer`, `train`, ...
+    pub(in crate::cli) action: Option<String>,
+    /// Items in the body, where the caller knows.
+    pub(in crate::cli) items: Option<u64>,
+    /// Media type of the body.
+    pub(in crate::cli) content_type: Option<String>,
+    /// The body.
+    pub(in crate::cli) body: Payload,
+}
+
+impl Call {
+    /// A call with a body, placed by the gateway.
+    pub(in crate::cli) fn new(function: &str, content_type: &str, body: Payload) -> Self {
+        Self {
+            function: function.to_owned(),
+            path: String::new(),
+            parameters: Vec::new(),
+            method: Method::POST,
+            runtime: None,
+            mode: None,
+            action: None,
+            items: None,
+            content_type: Some(content_type.to_owned()),
+            body,
+        }
+    }
+
+    fn target(&self) -> String {
+        let slash = if self.path.is_empty() || self.path.starts_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        let mut target = format!("/function/{}{slash}{}", encoded(&self.function), self.path);
+        if !self.parameters.is_empty() {
+            target.push(if self.path.contains('?') { '&' } else { '?' });
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            target.push_str(&query.extend_pairs(&self.parameters).finish());
+        }
+        target
+    }
+
+    fn into_request(
+        self,
+        client: &Client,
+        accept: &'static str,
+    ) -> Result<Request<Payload>, Failed> {
+        let uri = client.uri(&self.target())?;
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        let all = request.headers_mut();
+        all.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        let items = self.items.map(|items| items.to_string());
+        for (name, value) in [
+            (HeaderName::from_static(headers::RUNTIME), self.runtime),
+            (HeaderName::from_static(headers::MODE), self.mode),
+            (HeaderName::from_static(headers::ACTION), self.action),
+            (HeaderName::from_static(headers::ITEMS), items),
+            (header::CONTENT_TYPE, self.content_type),
+        ] {
+            if let Some(value) = value {
+                let value = HeaderValue::from_str(&value).map_err(|_| {
+                    Failed::Input(format!("`{value}` cannot stand in header {name}"))
+                })?;
+                all.insert(name, value);
+            }
+        }
+        Ok(request)
+    }
+}
+
+impl Client {
+    /// Passes a request to a function and gives its answer, whatever its status. Dropping the answer
+    /// drops the connection.
+    pub(in crate::cli) async fn call(&self, call: Call) -> Result<Response<Incoming>, Failed> {
+        self.send(call.into_request(self, "*/*")?).await
+    }
+
+    /// Sends a batch and gives its events: the last is `result`. Dropping the stream drops the
+    /// connection, which ends the work.
+    pub(in crate::cli) async fn batch(
+        &self,
+        call: Call,
+    ) -> Result<impl Stream<Item = Result<Event, Failed>> + Unpin + use<>, Failed> {
+        let request = call.into_request(self, NDJSON_MEDIA_TYPE)?;
+        let answer = self.accepted(request).await?;
+        let pieces = answer
+            .into_body()
+            .into_data_stream()
+            .map_err(io::Error::other);
+        let lines = FramedRead::new(
+            StreamReader::new(pieces),
+            LinesCodec::new_with_max_length(LINE_LIMIT),
+        );
+        Ok(lines.map(event))
+    }
+
+    /// A result by the path that its event names.
+    pub(in crate::cli) async fn result(&self, path: &str) -> Result<Response<Incoming>, Failed> {
+        self.accepted(self.request(Method::GET, path, Payload::Whole(None))?)
+            .await
+    }
+}
+
+fn event(line: Result<String, LinesCodecError>) -> Result<Event, Failed> {
+    let line =
+        line.map_err(|e| Failed::Machine(format!("the connection to the gateway broke off: {e}")))?;
+    match serde_json::from_str(&line) {
+        Ok(Event::Error { problem }) => Err(Failed::Problem {
+            problem: Box::new(problem),
+            retry_after_s: None,
+        }),
+        Ok(event) => Ok(event),
+        Err(e) => Err(Failed::Machine(format!(
+            "the gateway sent a line that is no event: {e}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_parameters_make_one_target() {
+        let mut call = Call::new("a b", "text/plain", Payload::Whole(None));
+        assert_eq!(call.target(), "/function/a%20b");
+        call.parameters = vec![("format".to_owned(), "mega detector&".to_owned())];
+        assert_eq!(call.target(), "/function/a%20b?format=mega+detector%26");
+        call.path = "x/y?z=1".to_owned();
+        assert_eq!(
+            call.target(),
+            "/function/a%20b/x/y?z=1&format=mega+detector%26"
+        );
+    }
+
+    #[test]
+    fn an_error_event_is_a_failure_with_its_problem() {
+        let line =
+            r#"{"type":"error","problem":{"code":"pod_died","title":"pod died","status":502}}"#;
+        let failed = event(Ok(line.to_owned())).expect_err("an error");
+        assert_eq!((failed.code(), failed.status()), (Some("pod_died"), 1));
+        assert!(event(Ok("{".to_owned())).is_err());
+    }
+}
