@@ -29,55 +29,120 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
             }
         };
     }
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
-    let answered = match parts.as_slice() {
-        ["v1", "functions"] => functions::collection(gateway, request).await,
-        ["v1", "functions", name] => functions::one(gateway, name, request).await,
-        _ if !get && known(&parts) => Err(functions::method("GET")),
-        ["v1", "functions", name, "predict"] => functions::predict(gateway, name, &uri),
-        ["v1", "functions", name, "models"] => functions::models(gateway, name).await,
-        ["v1", "runtimes"] => Ok(functions::runtimes(gateway)),
-        ["v1", "pods"] => Ok(functions::pods(gateway)),
-        ["v1", "measurements"] => functions::measurements(gateway, &uri).await,
-        ["v1", "invocations", id, "result"] => invoke::result(gateway, id).await,
-        ["v1", "info"] => Ok(functions::info(gateway)),
-        ["healthz" | "readyz"] => Ok(typed(
-            StatusCode::OK,
-            "text/plain; charset=utf-8",
-            Bytes::from_static(b"ok\n"),
-        )),
-        ["metrics"] => Ok(typed(
-            StatusCode::OK,
-            METRICS_TYPE,
-            gateway.metrics_text().into(),
-        )),
-        ["openapi.json"] => Ok(typed(
-            StatusCode::OK,
-            "application/json",
-            Bytes::from_static(OPENAPI.as_bytes()),
-        )),
-        [""] => Ok(typed(
-            StatusCode::OK,
-            "text/html; charset=utf-8",
-            Bytes::from_static(PAGE.as_bytes()),
-        )),
-        _ => Err(Failure::new(
+    let Some((route, of)) = find(path) else {
+        return failure(&Failure::new(
             404,
             "unknown_path",
             format!("there is nothing at {path}; see /openapi.json"),
+        ));
+    };
+    let answered = match route {
+        Route::Functions => functions::collection(gateway, request).await,
+        Route::Function => functions::one(gateway, of, request).await,
+        _ if !get => Err(functions::method("GET")),
+        Route::Predict => functions::predict(gateway, of, &uri),
+        Route::Models => functions::models(gateway, of).await,
+        Route::Runtimes => Ok(functions::runtimes(gateway)),
+        Route::Pods => Ok(functions::pods(gateway)),
+        Route::Measurements => functions::measurements(gateway, &uri).await,
+        Route::Result => invoke::result(gateway, of).await,
+        Route::Info => Ok(functions::info(gateway)),
+        Route::Health => Ok(text(
+            "text/plain; charset=utf-8",
+            Bytes::from_static(b"ok\n"),
+        )),
+        Route::Metrics => Ok(text(METRICS_TYPE, gateway.metrics_text().into())),
+        Route::OpenApi => Ok(text(
+            "application/json",
+            Bytes::from_static(OPENAPI.as_bytes()),
+        )),
+        Route::Page => Ok(text(
+            "text/html; charset=utf-8",
+            Bytes::from_static(PAGE.as_bytes()),
         )),
     };
     answered.unwrap_or_else(|failed| failure(&failed))
 }
 
-/// Whether something answers GET at this path.
-fn known(parts: &[&str]) -> bool {
-    matches!(
-        parts,
-        ["v1", "functions", _, "predict" | "models"]
-            | ["v1", "runtimes" | "pods" | "measurements" | "info"]
-            | ["v1", "invocations", _, "result"]
-            | ["healthz" | "readyz" | "metrics" | "openapi.json" | ""]
-    )
+fn text(content_type: &'static str, body: Bytes) -> Response<Body> {
+    typed(StatusCode::OK, content_type, body)
+}
+
+/// What answers at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    Functions,
+    Function,
+    Predict,
+    Models,
+    Runtimes,
+    Pods,
+    Measurements,
+    Result,
+    Info,
+    Health,
+    Metrics,
+    OpenApi,
+    Page,
+}
+
+/// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
+pub(super) const PATHS: [(&str, Route); 14] = [
+    ("/v1/functions", Route::Functions),
+    ("/v1/functions/{name}", Route::Function),
+    ("/v1/functions/{name}/predict", Route::Predict),
+    ("/v1/functions/{name}/models", Route::Models),
+    ("/v1/runtimes", Route::Runtimes),
+    ("/v1/pods", Route::Pods),
+    ("/v1/measurements", Route::Measurements),
+    ("/v1/invocations/{id}/result", Route::Result),
+    ("/v1/info", Route::Info),
+    ("/healthz", Route::Health),
+    ("/readyz", Route::Health),
+    ("/metrics", Route::Metrics),
+    ("/openapi.json", Route::OpenApi),
+    ("/", Route::Page),
+];
+
+/// The route of a path, and what stands in it for the name or id.
+fn find(path: &str) -> Option<(Route, &str)> {
+    let path = path.trim_matches('/');
+    PATHS.iter().find_map(|(pattern, route)| {
+        let mut of = "";
+        let mut segments = path.split('/');
+        for wanted in pattern.trim_matches('/').split('/') {
+            let segment = segments.next()?;
+            if wanted.starts_with('{') && !segment.is_empty() {
+                of = segment;
+            } else if wanted != segment {
+                return None;
+            }
+        }
+        segments.next().is_none().then_some((*route, of))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_finds_its_route_and_others_none() {
+        for (pattern, route) in PATHS {
+            let path = pattern.replace("{name}", "hi").replace("{id}", "hi");
+            let of = if path == pattern { "" } else { "hi" };
+            assert_eq!(find(&path), Some((route, of)), "{path}");
+            assert_eq!(find(&format!("{path}/")), Some((route, of)), "{path}/");
+        }
+        for path in [
+            "/v1",
+            "/v1/functions//predict",
+            "/v1/pods/x",
+            "/v2/pods",
+            "/index.html",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+    }
 }
