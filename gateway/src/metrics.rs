@@ -195,13 +195,17 @@ impl Metrics {
 /// `Server-Timing` of an invocation: its parts in milliseconds.
 #[must_use]
 pub fn server_timing(p: &Parts) -> String {
-    let ms = 1000.0;
-    format!(
-        "queueing;dur={:.2}, transfer;dur={:.2}, deployment;dur={:.2}, processing;dur={:.2}, total;dur={:.2}",
-        p.queueing * ms,
-        p.transfer * ms,
-        p.deployment * ms,
-        p.processing * ms,
-        p.response() * ms
-    )
+    let mut text = String::with_capacity(128);
+    let named = [
+        ("queueing;dur=", p.queueing),
+        (", transfer;dur=", p.transfer),
+        (", deployment;dur=", p.deployment),
+        (", processing;dur=", p.processing),
+        (", total;dur=", p.response()),
+    ];
+    for (name, seconds) in named {
+        text.push_str(name);
+        crate::requester::push_fixed(&mut text, seconds * 1000.0);
+    }
+    text
 }

@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::requester::emulated;
 use crate::scheduler::Ask;
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -65,7 +65,10 @@ async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, name: Option
         .collect()
         .await;
     let body = body
-        .map_err(|e| Failure::new(400, "body_incomplete", e.to_string()))?
+        .map_err(|e| match e.is::<LengthLimitError>() {
+            true => Failure::new(413, "body_too_large", "a function object has at most 1 MiB"),
+            false => Failure::new(400, "body_incomplete", e.to_string()),
+        })?
         .to_bytes();
     let text = std::str::from_utf8(&body)
         .map_err(|_| Failure::new(400, "function_invalid", "the function is no UTF-8 text"))?;
@@ -107,7 +110,7 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
     let (choice, reason) = match gateway.scheduler.place(&deployed, &ask) {
         Ok(placed) => (
             Some(gateway.scheduler.runtimes()[placed.runtime].name.clone()),
-            placed.reason,
+            placed.reason.to_string(),
         ),
         Err(error) => (None, error.to_string()),
     };

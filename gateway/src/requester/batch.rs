@@ -85,6 +85,7 @@ pub async fn run(
         bytes: staged.bytes,
     });
     let begun = Instant::now();
+    let mut job = job.clone();
     let mut avoid = None;
     let mut lost_s = 0.0;
     loop {
@@ -104,13 +105,20 @@ pub async fn run(
             site: info.site.clone(),
             predicted_s: placed.parts().map(|parts| parts.response()),
             predicted_90: placed.interval_90(),
-            reason: placed.reason.clone(),
+            reason: placed.reason.to_string(),
         });
-        match attempt(gateway, job, staged, &placed, events).await {
+        match attempt(gateway, &job, staged, &placed, events).await {
             Ok(mut answer) => {
                 answer.lost_s = lost_s;
                 gateway.record(&job.deployed, placed.runtime, &answer.measurement);
                 return Ok(answer);
+            }
+            // A version that was replaced while the batch waited hands it on to the next.
+            Err(Failed { failure, .. })
+                if failure.problem.code == "function_closing"
+                    && let Some(newer) = newer_version(gateway, &job) =>
+            {
+                job.deployed = newer;
             }
             Err(Failed {
                 failure,
@@ -124,13 +132,19 @@ pub async fn run(
                 lost_s = begun.elapsed().as_secs_f64();
             }
             Err(Failed { failure, .. }) => {
-                let mut measurement = measure(gateway, job, staged, &placed);
+                let mut measurement = measure(gateway, &job, staged, &placed);
                 measurement.outcome = failure.problem.code.clone();
                 gateway.record(&job.deployed, placed.runtime, &measurement);
                 return Err(failure.of(&job.invocation));
             }
         }
     }
+}
+
+/// The version of the function that took the place of the job's, if one did.
+fn newer_version(gateway: &Gateway, job: &BatchJob) -> Option<Arc<Deployed>> {
+    let current = gateway.functions.get(job.deployed.function.name());
+    current.filter(|current| !Arc::ptr_eq(current, &job.deployed))
 }
 
 async fn attempt(
@@ -245,7 +259,7 @@ async fn attempt(
         measurement,
         lost_s: 0.0,
         pod: lease.pod.name.to_string(),
-        reason: placed.reason.clone(),
+        reason: placed.reason.to_string(),
         done,
     })
 }

@@ -6,8 +6,8 @@ use crate::pods::Load;
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
 use stoic_placement::{
-    Candidate, ChoiceError, Estimate, Features, Interval, Margin, Mode, Part, Running, choose,
-    queueing,
+    Candidate, ChoiceError, Estimate, Features, Interval, Margin, Mode, Part, Reason, Running,
+    choose, queueing,
 };
 
 /// What is asked of the placement.
@@ -30,8 +30,8 @@ pub struct Placed {
     pub runtime: usize,
     /// Its estimate.
     pub estimate: Estimate,
-    /// Why, in one line.
-    pub reason: String,
+    /// Why; as text, one line.
+    pub reason: Reason,
 }
 
 /// The estimate for one runtime, as users see it (`predict`).
@@ -89,9 +89,11 @@ impl Scheduler {
     /// No runtime can take it, or the pinned one cannot.
     pub fn place(&self, deployed: &Deployed, ask: &Ask<'_>) -> Result<Placed, ChoiceError> {
         let considered = self.consider(deployed, ask);
-        let any_other = considered
-            .iter()
-            .any(|c| c.available && Some(c.runtime) != ask.avoid);
+        // Who insists on a runtime gets another pod there.
+        let any_other = ask.pinned.is_none()
+            && considered
+                .iter()
+                .any(|c| c.available && Some(c.runtime) != ask.avoid);
         let candidates: Vec<Candidate<'_>> = considered
             .iter()
             .map(|c| Candidate {
@@ -112,7 +114,7 @@ impl Scheduler {
         Ok(Placed {
             runtime: chosen.runtime,
             estimate: chosen.estimate,
-            reason: choice.reason.to_string(),
+            reason: choice.reason,
         })
     }
 
