@@ -24,7 +24,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use stoic_placement::Features;
 use stoic_protocol::headers;
@@ -47,8 +47,8 @@ thread_local! {
 pub(super) enum Upload {
     /// All of it.
     Whole(Option<Bytes>),
-    /// As it comes, no more than so many bytes.
-    Streaming(Incoming, u64),
+    /// As it comes, no more than so many bytes; what breaks it is told apart from what ails the pod.
+    Streaming(Incoming, u64, Arc<OnceLock<Failure>>),
 }
 
 impl HttpBody for Upload {
@@ -61,21 +61,30 @@ impl HttpBody for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streaming(incoming, left) => Pin::new(incoming).poll_frame(cx).map(|frame| {
-                frame.map(|frame| {
-                    let frame = frame?;
-                    let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    *left = left.checked_sub(size).ok_or("the body is over the limit")?;
-                    Ok(frame)
+            Self::Streaming(incoming, left, broken) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| {
+                    frame.map(|frame| {
+                        let broke = |failure: Failure| {
+                            let text = failure.problem.to_string();
+                            let _ = broken.set(failure);
+                            text
+                        };
+                        let frame = frame.map_err(|e| broke(incomplete(&e)))?;
+                        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        *left = left
+                            .checked_sub(size)
+                            .ok_or_else(|| broke(too_large(None)))?;
+                        Ok(frame)
+                    })
                 })
-            }),
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Streaming(incoming, _) => incoming.is_end_stream(),
+            Self::Streaming(incoming, ..) => incoming.is_end_stream(),
         }
     }
 
@@ -84,7 +93,7 @@ impl HttpBody for Upload {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Streaming(incoming, _) => incoming.size_hint(),
+            Self::Streaming(incoming, ..) => incoming.size_hint(),
         }
     }
 }
@@ -154,7 +163,27 @@ impl Held {
 /// How one try failed.
 struct Failed {
     failure: Failure,
-    again: bool,
+    /// The runtime to avoid when it is worth one more try.
+    again: Option<usize>,
+}
+
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            failure: error.into(),
+            again: None,
+        }
+    }
+}
+
+fn too_large(limit: Option<bytesize::ByteSize>) -> Failure {
+    let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    let detail = format!("the body is over the limit{limit}");
+    Failure::new(413, "body_too_large", detail)
+}
+
+fn incomplete(error: &hyper::Error) -> Failure {
+    Failure::new(400, "body_incomplete", error.to_string())
 }
 
 /// Sends a request to a pod of the function and passes its answer on.
@@ -169,14 +198,7 @@ pub(super) async fn forward(
     let limit = gateway.config.body_limit.as_u64();
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > limit) {
-        return Err(Failure::new(
-            413,
-            "body_too_large",
-            format!(
-                "the body is over the limit of {}",
-                gateway.config.body_limit
-            ),
-        ));
+        return Err(too_large(Some(gateway.config.body_limit)));
     }
     head.uri = path
         .parse::<Uri>()
@@ -190,47 +212,62 @@ pub(super) async fn forward(
         avoid: None,
     };
     if length.is_none_or(|length| length > REPLAYABLE) {
-        let placed = gateway.scheduler.place(deployed, &ask)?;
-        let sent = send(
-            gateway,
-            deployed,
-            head,
-            Upload::Streaming(body, limit),
-            &placed,
-            wanted,
-        )
-        .await;
+        let upload = Upload::Streaming(body, limit, Arc::default());
+        let sent = send(gateway, deployed, head, upload, &ask, wanted).await;
         return sent.map_err(|failed| failed.failure);
     }
     let bytes = if body.is_end_stream() {
         Bytes::new()
     } else {
-        body.collect()
-            .await
-            .map_err(|e| Failure::new(400, "body_incomplete", e.to_string()))?
-            .to_bytes()
+        let body = body.collect().await;
+        body.map_err(|e| incomplete(&e))?.to_bytes()
     };
     let upload = || Upload::Whole(Some(bytes.clone()).filter(|bytes| !bytes.is_empty()));
-    let placed = gateway.scheduler.place(deployed, &ask)?;
     // The head is only kept where it can be needed again: cloning it for every request costs.
     let again = copy(&head);
-    match send(gateway, deployed, head, upload(), &placed, wanted).await {
+    match send(gateway, deployed, head, upload(), &ask, wanted).await {
         Ok(response) => Ok(response),
         Err(Failed {
             failure,
-            again: false,
+            again: None,
         }) => Err(failure),
-        Err(Failed { .. }) => {
-            let placed = gateway.scheduler.place(
-                deployed,
-                &Ask {
-                    avoid: Some(placed.runtime),
-                    ..ask
-                },
-            )?;
-            send(gateway, deployed, again, upload(), &placed, wanted)
+        Err(Failed { again: avoid, .. }) => {
+            let ask = Ask { avoid, ..ask };
+            send(gateway, deployed, again, upload(), &ask, wanted)
                 .await
                 .map_err(|failed| failed.failure)
+        }
+    }
+}
+
+/// A place in a pod, of the version that is in force by then: one that was replaced meanwhile hands the
+/// request on to the next.
+async fn acquire(
+    gateway: &Gateway,
+    deployed: &mut Arc<Deployed>,
+    ask: &Ask<'_>,
+) -> Result<(Placed, Lease), Failed> {
+    loop {
+        let placed = gateway.scheduler.place(deployed, ask)?;
+        let pool = deployed
+            .pool(placed.runtime)
+            .ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
+        let expected = Expected {
+            processing_s: placed.estimate.processing.mean,
+        };
+        let error = match pool.acquire(expected).await {
+            Ok(lease) => return Ok((placed, lease)),
+            Err(error) => error,
+        };
+        let newer = gateway.functions.get(deployed.function.name());
+        match newer.filter(|newer| !Arc::ptr_eq(newer, deployed)) {
+            Some(newer) if matches!(error, AcquireError::Closed) => *deployed = newer,
+            _ => {
+                return Err(Failed {
+                    again: ask.pinned.is_none().then_some(placed.runtime),
+                    failure: error.into(),
+                });
+            }
         }
     }
 }
@@ -240,37 +277,22 @@ async fn send(
     deployed: &Arc<Deployed>,
     head: request::Parts,
     upload: Upload,
-    placed: &Placed,
+    ask: &Ask<'_>,
     wanted: &Wanted,
 ) -> Result<Response<Body>, Failed> {
-    let fixed = |failure: Failure| Failed {
-        failure,
-        again: false,
-    };
-    let pool = deployed.pool(placed.runtime).ok_or_else(|| {
-        fixed(Failure::new(
-            503,
-            "runtime_unavailable",
-            "the runtime has no pool",
-        ))
-    })?;
-    let lease = pool
-        .acquire(Expected {
-            processing_s: placed.estimate.processing.mean,
-        })
-        .await
-        .map_err(|error| Failed {
-            again: wanted.runtime.is_none() || matches!(error, AcquireError::Closed),
-            failure: error.into(),
-        })?;
+    let mut deployed = Arc::clone(deployed);
+    let (placed, lease) = acquire(gateway, &mut deployed, ask).await?;
     let reach = lease.pod.reach;
-    let replayable = matches!(upload, Upload::Whole(_));
+    let broken = match &upload {
+        Upload::Whole(_) => None,
+        Upload::Streaming(_, _, broken) => Some(Arc::clone(broken)),
+    };
     let idle = IDLE.with_borrow_mut(|idle| idle.get_mut(&reach).and_then(Vec::pop));
     let timeout = deployed.function.object.spec.timeout;
     let sent = Instant::now();
     let died = |error: &dyn std::fmt::Display| Failed {
         failure: Failure::new(502, "pod_died", format!("the pod died: {error}")),
-        again: replayable,
+        again: broken.is_none().then_some(placed.runtime),
     };
 
     let exchange = async {
@@ -297,16 +319,20 @@ async fn send(
     let (sender, answer) = match tokio::time::timeout(timeout, exchange).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => {
+            // A body that broke off, or grew too long, is no fault of the pod.
+            if let Some(failure) = broken.as_ref().and_then(|broken| broken.get()) {
+                return Err(failure.clone().into());
+            }
             lease.condemn();
             return Err(died(&error));
         }
         Err(_) => {
             let text = format!("no answer within {}", humantime::format_duration(timeout));
-            return Err(fixed(Failure::new(504, "invocation_timeout", text)));
+            return Err(Failure::new(504, "invocation_timeout", text).into());
         }
     };
     Ok(respond(
-        gateway, deployed, placed, wanted, sender, lease, sent, answer,
+        gateway, &deployed, &placed, wanted, sender, lease, sent, answer,
     ))
 }
 

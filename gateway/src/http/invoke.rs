@@ -11,7 +11,7 @@ use crate::requester::batch::{self, BatchAnswer, BatchJob};
 use crate::requester::events::{Event, Events};
 use crate::requester::package;
 use crate::runnable::Deployed;
-use crate::scheduler::unix_now;
+use crate::scheduler::{Ask, unix_now};
 use crate::storage::result_key;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -21,6 +21,7 @@ use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use stoic_placement::Features;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -202,6 +203,16 @@ async fn run_batch(
                 gateway.config.body_limit
             ),
         ));
+    }
+    if wanted.runtime.is_some() {
+        // A runtime that is not to be had is refused before the package travels.
+        let ask = Ask {
+            action: "infer",
+            features: Features::new(1.0, 0.0),
+            pinned: wanted.runtime.as_deref(),
+            avoid: None,
+        };
+        gateway.scheduler.place(deployed, &ask)?;
     }
     let job = BatchJob {
         invocation: wanted.invocation.clone(),
