@@ -5,7 +5,7 @@
 
 use super::{DelayTrace, PodSpec, Site, SiteFuture, StartError, StartedPod, orphans};
 use crate::link;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -114,6 +114,7 @@ impl ProcessSite {
             .name(format!("wait-{pid}"))
             .spawn(move || {
                 let mut child = child;
+                end_with_its_group(pid);
                 let how = child
                     .wait()
                     .map_or_else(|e| e.to_string(), |status| describe(status, &log_of_exit));
@@ -214,6 +215,18 @@ fn die_with_parent(executable: &Path) -> Command {
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL", "--"]).arg(executable);
     command
+}
+
+/// Returns when the process has ended, and ends what it left in its group. Until it is waited for, its id
+/// cannot be another's.
+fn end_with_its_group(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::Pid(pid), ended).is_ok() {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
 }
 
 /// Ends the process group unless the start went through.
