@@ -4,8 +4,10 @@ use super::{Body, routes};
 use crate::gateway::Gateway;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -118,10 +120,16 @@ async fn connection(
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
-        async move { Ok::<http::Response<Body>, Infallible>(routes::route(&gateway, request).await) }
-    });
+    // Whether a head has come since the connection was opened: only then may an answer be on its way.
+    let used = Rc::new(Cell::new(false));
+    let service = {
+        let used = Rc::clone(&used);
+        service_fn(move |request| {
+            let gateway = Arc::clone(&gateway);
+            used.set(true);
+            async move { Ok::<http::Response<Body>, Infallible>(routes::route(&gateway, request).await) }
+        })
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -130,7 +138,11 @@ async fn connection(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        // Nothing is owed to a connection that has asked for nothing.
         _ = stopped.wait_for(Option::is_some) => {
+            if !used.get() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
