@@ -195,7 +195,7 @@ impl Launch {
                 .join(data.strip_prefix("/").expect("an absolute path")),
             None => data,
         };
-        let id = identity(&data).expect("a gateway has an identity");
+        let id = until_some("the gateway's identity", || identity(&data));
         Gateway {
             address,
             child,
@@ -333,7 +333,9 @@ impl Gateway {
     /// It cannot be opened.
     #[must_use]
     pub fn database(&self) -> rusqlite::Connection {
-        open(&self.data).expect("the gateway made a database")
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        rusqlite::Connection::open_with_flags(self.data.join("stoic.db"), flags)
+            .expect("the gateway made a database")
     }
 
     /// Ids of the processes that it started and that still live.
@@ -481,15 +483,16 @@ fn ended(child: &mut Child, folder: &Path) -> Exit {
     }
 }
 
-fn open(data: &Path) -> rusqlite::Result<rusqlite::Connection> {
-    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-    rusqlite::Connection::open_with_flags(data.join("stoic.db"), flags)
-}
-
-/// The identity that a gateway keeps in its data folder and marks its processes with.
+/// The identity that a gateway keeps in its data folder and marks its processes with. Read from a copy:
+/// SQLite would not find a folder that is seen through another process.
 fn identity(data: &Path) -> Option<String> {
+    let copy = TempDir::new().ok()?;
+    for name in ["stoic.db", "stoic.db-wal"] {
+        std::fs::copy(data.join(name), copy.path().join(name)).ok()?;
+    }
     let sql = "SELECT value FROM settings WHERE name = 'gateway-id'";
-    open(data).ok()?.query_row(sql, [], |row| row.get(0)).ok()
+    let database = rusqlite::Connection::open(copy.path().join("stoic.db")).ok()?;
+    database.query_row(sql, [], |row| row.get(0)).ok()
 }
 
 /// The key of a stored object. Its file ends with what is known of it as JSON, the length of that in four
