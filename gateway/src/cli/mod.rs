@@ -93,9 +93,10 @@ fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         tokio::select! {
+            // The command first: for a watch, an interruption is how it ends.
             biased;
-            failed = interrupted() => Err(failed),
             ended = command => ended,
+            failed = interrupted() => Err(failed),
         }
     });
     // A read of standard input cannot be cancelled: it is left behind.

@@ -39,7 +39,7 @@ pub(super) async fn uploading<T>(
             _ = look.tick() => {
                 let sent = sent.load(Ordering::Relaxed);
                 if length.is_some_and(|length| sent >= length) {
-                    progress.phase("sent; waiting for the gateway");
+                    progress.waiting("sent; waiting for the answer");
                 } else {
                     progress.bytes("sending", sent, length);
                 }

@@ -136,7 +136,7 @@ impl CallFunction {
         };
         if batch {
             let carried = carry(&client, call, &sent, length, &progress).await?;
-            progress.phase("fetching the result");
+            progress.waiting("fetching the result");
             let answer = client.result(&carried.result).await?;
             let bytes = destination.write(answer).await?;
             progress.finish();

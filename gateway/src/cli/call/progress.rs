@@ -66,6 +66,14 @@ impl Progress {
         }
     }
 
+    /// Something that is worth a line only when it takes long.
+    pub(super) fn waiting(&self, text: &str) {
+        match self {
+            Self::Quiet | Self::Bar(_) => self.phase(text),
+            Self::Lines(line) => later(line, || text.to_owned()),
+        }
+    }
+
     /// So many of so many bytes.
     pub(in crate::cli) fn bytes(&self, text: &str, done: u64, total: Option<u64>) {
         match self {
@@ -77,9 +85,9 @@ impl Progress {
                     }
                     None => "{spinner} {msg} {decimal_bytes} {decimal_bytes_per_sec}",
                 };
+                bar.set_position(done);
                 style(bar, total, template);
                 bar.set_message(plain(text));
-                bar.set_position(done);
             }
             Self::Lines(line) => {
                 let of = total.map_or_else(String::new, |total| format!(" of {}", size(total)));

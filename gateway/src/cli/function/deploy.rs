@@ -159,8 +159,13 @@ async fn wait(
 fn summary(view: &FunctionView, created: bool) -> String {
     let status = &view.status;
     let state = &status.bootstrap;
-    let done = if created { "deployed" } else { "updated" };
+    let done = if created {
+        "is deployed"
+    } else {
+        "was deployed before and is as its file says"
+    };
     let tasks = match state.state.as_str() {
+        "done" if state.total == 0 => "predictions stand on earlier measurements".to_owned(),
         "done" => format!("{} representative tasks done", state.total),
         "none" => {
             "no representative tasks: predictions begin with the first invocations".to_owned()

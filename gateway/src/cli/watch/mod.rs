@@ -243,6 +243,8 @@ impl Watch {
         mut images: Vec<Entry>,
         most_bytes: u64,
     ) -> Result<usize, Failed> {
+        // A gateway that refuses early closes on what is being sent: better asked before.
+        client.function(&self.function).await?;
         images.truncate(fitting(&images, self.max_items as usize, most_bytes));
         let packed = self.packed(folder, images).await?;
         if packed.items.is_empty() {

@@ -20,7 +20,7 @@ pub(super) struct Settling {
 pub(super) struct Look {
     /// Files that may be taken.
     pub(super) settled: Vec<Entry>,
-    /// Files that are still being written, or are empty.
+    /// Files that may still be written to.
     pub(super) restless: usize,
     /// Whether to wait no more for those.
     pub(super) overdue: bool,
@@ -37,7 +37,7 @@ impl Settling {
 
     /// Takes a list of the folder. A file has settled when it was seen unchanged for the settle time, or
     /// when the file system says that nobody touched it for so long: the first works with any clock,
-    /// the second at once after a start. Empty files never settle: something is to come.
+    /// the second at once after a start. Empty files are never taken: something is to come.
     pub(super) fn look(&mut self, files: Vec<Entry>, now: Instant, wall: SystemTime) -> Look {
         let mut former = std::mem::take(&mut self.seen);
         let mut look = Look::default();
@@ -49,11 +49,11 @@ impl Settling {
             self.seen.insert(file.path.clone(), (file.stamp, since));
             let observed = now.saturating_duration_since(since);
             let untouched = wall.duration_since(file.stamp.touched).unwrap_or_default();
-            if file.stamp.bytes > 0 && observed.max(untouched) >= self.settle {
+            if observed.max(untouched) < self.settle {
+                look.restless += 1;
+            } else if file.stamp.bytes > 0 {
                 look.overdue |= observed >= self.settle * PATIENCE;
                 look.settled.push(file);
-            } else if file.stamp.bytes > 0 || observed < self.settle * PATIENCE {
-                look.restless += 1;
             }
         }
         look
@@ -136,7 +136,7 @@ mod tests {
         let mut settling = Settling::new(SETTLE);
         let look = settling.look(scan(folder.path()), now, wall);
         assert_eq!((look.settled.len(), look.restless), (0, 1));
-        let look = settling.look(scan(folder.path()), now + SETTLE * 20, wall);
+        let look = settling.look(scan(folder.path()), now + SETTLE, wall);
         assert_eq!((look.settled.len(), look.restless), (0, 0));
     }
 
