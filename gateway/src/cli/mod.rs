@@ -1,7 +1,7 @@
 //! The command line: `up` runs a gateway, everything else talks to one over its own HTTP.
 //!
-//! One file or folder per command. [`client`] is the gateway's HTTP as an asynchronous client; [`failed`]
-//! says how commands fail, [`output`] how they print.
+//! One file or folder per command. `client` is the gateway's HTTP as an asynchronous client; `failed`
+//! says how commands fail, `output` how they print.
 
 mod call;
 mod client;
