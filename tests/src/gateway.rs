@@ -381,6 +381,12 @@ impl Gateway {
         read(self.folder.path())
     }
 
+    /// Whether a thread of its own panicked.
+    #[must_use]
+    pub fn panicked(&self) -> bool {
+        self.log().lines().any(|line| line.starts_with("thread '"))
+    }
+
     /// Sends it `SIGTERM`.
     pub fn terminate(&self) {
         processes::signal(self.pid(), Signal::TERM);
