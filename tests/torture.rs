@@ -39,7 +39,7 @@ fn request(gateway: &Gateway, number: usize, zip: &[u8]) -> Call {
         14 => echo("").chunked(),
         15 => gateway.call("GET", "/v1/pods"),
         16 => gateway.call("GET", "/v1/functions/batch/predict?items=5&bytes=1000"),
-        _ => echo("").on(if number % 2 == 0 { "edge" } else { "cpu" }),
+        _ => echo("").on(["edge", "cpu"][number % 2]),
     }
 }
 

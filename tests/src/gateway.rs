@@ -397,12 +397,13 @@ impl Gateway {
         processes::signal(self.pid(), Signal::INT);
     }
 
-    /// Kills one of its pods.
+    /// Kills one of its pods; whether it was still there.
+    #[track_caller]
     pub fn kill_pod(&self, pid: u32) -> bool {
-        assert!(
-            self.processes().contains(&pid) || !processes::alive(pid),
-            "process {pid} is no pod of this gateway"
-        );
+        // While it executes its program, a process shows no environment.
+        until("the process is a pod of this gateway, or gone", || {
+            self.processes().contains(&pid) || !processes::alive(pid)
+        });
         processes::signal(pid, Signal::KILL)
     }
 
