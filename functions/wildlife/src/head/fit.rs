@@ -184,7 +184,7 @@ impl Fit {
             .map(|&n| (even / n.max(1.0)).clamp(0.25, 4.0))
             .collect();
         let class_weights = Tensor::f_from_slice(&weights)?;
-        let rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0xd20f);
+        let rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x000d_20f0);
         Ok(Self {
             head,
             moments,
