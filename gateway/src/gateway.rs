@@ -175,10 +175,6 @@ impl Gateway {
             .collect();
         let deployed = Arc::new(Deployed::new(function, pools, meters));
         let former = self.functions.put(Arc::clone(&deployed));
-        self.teacher.tell(Lesson::Publish {
-            function: name.clone(),
-            version: version.clone(),
-        });
         for pool in deployed.pools().iter().flatten() {
             pool.maintain();
         }
@@ -191,6 +187,20 @@ impl Gateway {
         self.runtime
             .spawn(bootstrap::run(Arc::clone(self), Arc::clone(&deployed)));
         Ok(deployed)
+    }
+
+    /// Runs the representative tasks that the version, or its newest model, still needs.
+    pub fn bootstrap(self: &Arc<Self>, deployed: &Arc<Deployed>) {
+        "waiting".clone_into(&mut deployed.bootstrap.lock().state);
+        let (gateway, deployed) = (Arc::clone(self), Arc::clone(deployed));
+        self.runtime.spawn(async move {
+            let function = &deployed.function;
+            gateway
+                .teacher
+                .publish(function.name(), &function.version)
+                .await;
+            bootstrap::run(gateway, Arc::clone(&deployed)).await;
+        });
     }
 
     /// Removes a function: no new invocation, what runs may finish within the grace.

@@ -7,9 +7,11 @@ use crate::scheduler::FunctionModels;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use stoic_placement::ProcessingModel;
 use tokio::time::Instant;
 
 /// See the module.
@@ -20,9 +22,11 @@ pub struct Deployed {
     pools: Vec<Option<Arc<Pool>>>,
     meters: Vec<Meters>,
     models: ArcSwap<FunctionModels>,
-    model: ArcSwapOption<PublishedModel>,
+    model: ArcSwapOption<CurrentModel>,
     /// How far the bootstrap is.
     pub bootstrap: Mutex<Bootstrap>,
+    /// Representative tasks of one function follow one another.
+    pub bootstrapping: tokio::sync::Mutex<()>,
     /// When a request that passes through is recorded next, in milliseconds since `born`.
     sample_next: AtomicU64,
     born: Instant,
@@ -30,6 +34,37 @@ pub struct Deployed {
 
 /// Of requests that pass through, one in so many milliseconds is recorded: all are counted.
 const SAMPLE_EVERY_MS: u64 = 20;
+
+/// The newest published model, and the name under which its processing times are kept.
+#[derive(Debug)]
+struct CurrentModel {
+    published: Arc<PublishedModel>,
+    infer_key: String,
+}
+
+impl From<PublishedModel> for CurrentModel {
+    fn from(model: PublishedModel) -> Self {
+        Self {
+            infer_key: processing_key("infer", Some(&model.version)).into_owned(),
+            published: Arc::new(model),
+        }
+    }
+}
+
+/// Name under which the processing times of an action are kept. Inference has one for each published
+/// model: a new model is a new version of the application (paper, section 3.7) and may be of another
+/// size.
+#[must_use]
+pub fn processing_key<'a>(action: &'a str, model: Option<&str>) -> Cow<'a, str> {
+    let is_version = |v: &&str| {
+        v.strip_prefix('v')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match model.filter(is_version) {
+        Some(version) if action == "infer" => Cow::Owned(format!("infer@{version}")),
+        _ => Cow::Borrowed(action),
+    }
+}
 
 /// State of the representative tasks of a new version (paper, section 3.7).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +84,8 @@ impl Deployed {
     /// A function with one pool for each runtime that it may use; indices are the scheduler's.
     #[must_use]
     pub fn new(function: Function, pools: Vec<Option<Arc<Pool>>>, meters: Vec<Meters>) -> Self {
-        let model = ArcSwapOption::new(function.model.clone().map(Arc::new));
+        let model = function.model.clone().map(|m| Arc::new(m.into()));
+        let model = ArcSwapOption::new(model);
         let bootstrap = Mutex::new(Bootstrap {
             state: "waiting".to_owned(),
             ..Bootstrap::default()
@@ -62,6 +98,7 @@ impl Deployed {
             models: ArcSwap::default(),
             model,
             bootstrap,
+            bootstrapping: tokio::sync::Mutex::default(),
             sample_next,
             born,
         }
@@ -99,12 +136,24 @@ impl Deployed {
     /// The newest published model.
     #[must_use]
     pub fn model(&self) -> Option<Arc<PublishedModel>> {
-        self.model.load_full()
+        let current = self.model.load();
+        current.as_ref().map(|m| Arc::clone(&m.published))
+    }
+
+    /// The fitted processing time of an action on a runtime, with the model in force.
+    #[must_use]
+    pub fn processing(&self, action: &str, runtime: usize) -> Option<ProcessingModel> {
+        let current = self.model.load();
+        let key = match current.as_ref() {
+            Some(current) if action == "infer" => &current.infer_key,
+            _ => action,
+        };
+        self.models.load().processing(key, runtime).copied()
     }
 
     /// Puts a newly published model in force: every pod loads it before its next invocation.
     pub fn publish(&self, model: &PublishedModel) {
-        self.model.store(Some(Arc::new(model.clone())));
+        self.model.store(Some(Arc::new(model.clone().into())));
         for pool in self.pools.iter().flatten() {
             pool.publish(model.clone());
         }
@@ -147,5 +196,19 @@ impl Deployed {
 impl Runnable for Deployed {
     fn name(&self) -> &str {
         self.function.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::processing_key;
+
+    #[test]
+    fn inference_is_kept_by_published_model_and_other_actions_are_not() {
+        assert_eq!(processing_key("infer", Some("v3")), "infer@v3");
+        for model in [None, Some("untrained"), Some("v"), Some("vx"), Some("")] {
+            assert_eq!(processing_key("infer", model), "infer", "{model:?}");
+        }
+        assert_eq!(processing_key("train", Some("v3")), "train");
     }
 }

@@ -197,14 +197,14 @@ impl Default for QueueSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BootstrapSpec {
-    /// Items of each task; the paper's authors used 33 and 10 images. Empty: no bootstrap.
+    /// Items of each task; as the paper's authors had them, 33 and 10. Empty: no bootstrap.
     pub batches: Vec<u32>,
 }
 
 impl Default for BootstrapSpec {
     fn default() -> Self {
         Self {
-            batches: vec![12, 4],
+            batches: vec![33, 10],
         }
     }
 }

@@ -71,9 +71,7 @@ impl HttpBody for Upload {
                         };
                         let frame = frame.map_err(|e| broke(incomplete(&e)))?;
                         let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        *left = left
-                            .checked_sub(size)
-                            .ok_or_else(|| broke(too_large(None)))?;
+                        *left = left.checked_sub(size).ok_or_else(|| broke(too_large()))?;
                         Ok(frame)
                     })
                 })
@@ -176,10 +174,8 @@ impl<E: Into<Failure>> From<E> for Failed {
     }
 }
 
-fn too_large(limit: Option<bytesize::ByteSize>) -> Failure {
-    let limit = limit.map_or_else(String::new, |limit| format!(" of {limit}"));
-    let detail = format!("the body is over the limit{limit}");
-    Failure::new(413, "body_too_large", detail)
+fn too_large() -> Failure {
+    Failure::new(413, "body_too_large", "the body is over the limit")
 }
 
 fn incomplete(error: &hyper::Error) -> Failure {
@@ -197,17 +193,14 @@ pub(super) async fn forward(
     let (mut head, body) = request.into_parts();
     let limit = gateway.config.body_limit.as_u64();
     let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > limit) {
-        return Err(too_large(Some(gateway.config.body_limit)));
-    }
     head.uri = path
         .parse::<Uri>()
         .map_err(|e| Failure::new(400, "path_invalid", e.to_string()))?;
     remove_hop_by_hop(&mut head.headers);
 
     let ask = Ask {
-        action: "infer",
-        features: Features::new(wanted.items.unwrap_or(1) as f64, length.unwrap_or(0) as f64),
+        action: wanted.action(),
+        features: Features::new(wanted.items.unwrap_or(1) as f64, wanted.bytes as f64),
         pinned: wanted.runtime.as_deref(),
         avoid: None,
     };
@@ -390,11 +383,12 @@ fn respond(
             at: unix_now() - parts.response(),
             function: deployed.function.name().to_owned(),
             version: deployed.function.version.clone(),
-            action: "infer".to_owned(),
+            action: wanted.action().to_owned(),
             runtime: info.name.clone(),
             site: info.site.clone(),
             mode: wanted.mode_name().to_owned(),
             items: wanted.items.unwrap_or(1),
+            bytes: wanted.bytes,
             start: lease.start.name().to_owned(),
             predicted: placed.parts(),
             predicted_90: placed.interval_90(),

@@ -11,17 +11,17 @@ use crate::requester::batch::{self, BatchAnswer, BatchJob};
 use crate::requester::events::{Event, Events};
 use crate::requester::package;
 use crate::runnable::Deployed;
-use crate::scheduler::{Ask, unix_now};
+use crate::scheduler::unix_now;
 use crate::storage::result_key;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::BodyDataStream;
+use http_body_util::{BodyDataStream, Limited};
 use hyper::body::Incoming;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stoic_placement::Features;
+use std::time::Duration;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,6 +31,10 @@ const MODES: [&str; 2] = ["pinned", "selector"];
 /// Types that curl sends when it is told none; no function takes them.
 const FORM: &str = "application/x-www-form-urlencoded";
 
+/// Most of a refused body that is read, and for how long, so that its sender gets the answer.
+const DISCARD_LIMIT: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
 /// What the headers of an invocation ask for.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -38,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) runtime: Option<String>,
     pub(super) items: Option<u64>,
     pub(super) action: Option<String>,
+    /// Size of the body, where it was told; else zero.
+    pub(super) bytes: u64,
 }
 
 impl Wanted {
@@ -127,7 +133,12 @@ impl Wanted {
             runtime: runtime.map(str::to_owned),
             items,
             action: action.map(str::to_owned),
+            bytes: 0,
         })
+    }
+
+    pub(super) fn action(&self) -> &str {
+        self.action.as_deref().unwrap_or("infer")
     }
 
     pub(super) fn mode_name(&self) -> &'static str {
@@ -139,6 +150,14 @@ impl Wanted {
     }
 }
 
+/// An invocation that may go in.
+struct Admitted {
+    deployed: Arc<Deployed>,
+    wanted: Wanted,
+    /// Media type of the body, without parameters.
+    content_type: String,
+}
+
 /// `/function/{name}[/path]`.
 pub(super) async fn invoke(
     gateway: &Arc<Gateway>,
@@ -146,16 +165,20 @@ pub(super) async fn invoke(
     path: &str,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(deployed) = gateway.functions.get(name) else {
-        return failure(&Failure::unknown_function(name));
-    };
-    let wanted = match Wanted::read(request.headers()) {
-        Ok(wanted) => wanted,
-        Err(refused) => return failure(&refused),
+    let Admitted {
+        deployed,
+        wanted,
+        content_type,
+    } = match admit(gateway, name, &request) {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            discard(request).await;
+            return failure(&refused);
+        }
     };
     let answered = match deployed.function.object.spec.input {
         Input::Request => forward::forward(gateway, &deployed, request, path, &wanted).await,
-        Input::Batch => run_batch(gateway, &deployed, request, &wanted).await,
+        Input::Batch => run_batch(gateway, &deployed, request, &wanted, content_type).await,
     };
     answered.unwrap_or_else(|failed| {
         gateway.metrics.failed(name, &failed.problem.code);
@@ -163,61 +186,77 @@ pub(super) async fn invoke(
     })
 }
 
+/// Checks all that can be checked before the body arrives.
+fn admit(gateway: &Gateway, name: &str, request: &Request<Incoming>) -> Result<Admitted, Failure> {
+    let deployed = gateway.functions.get(name);
+    let deployed = deployed.ok_or_else(|| Failure::unknown_function(name))?;
+    let mut wanted = Wanted::read(request.headers())?;
+    wanted.bytes = request.body().size_hint().exact().unwrap_or(0);
+    if let Some(runtime) = &wanted.runtime {
+        let index = gateway.scheduler.runtime(runtime);
+        if index.and_then(|index| deployed.pool(index)).is_none() {
+            let allowed = gateway.scheduler.runtimes().iter().map(|info| &*info.name);
+            let allowed: Vec<&str> = allowed.filter(|r| deployed.function.allows(r)).collect();
+            let detail = format!(
+                "{name} has no runtime `{runtime}`; it has: {}",
+                allowed.join(", ")
+            );
+            return Err(Failure::new(400, "unknown_runtime", detail));
+        }
+    }
+    let limit = gateway.config.body_limit;
+    if wanted.bytes > limit.as_u64() {
+        let detail = format!("the body is over the limit of {limit}");
+        return Err(Failure::new(413, "body_too_large", detail));
+    }
+    let mut content_type = String::new();
+    if deployed.function.object.spec.input == Input::Batch {
+        if request.method() != Method::POST {
+            let detail = "a batch function is invoked with POST";
+            return Err(Failure::new(405, "method_not_allowed", detail));
+        }
+        let value = request.headers().get(header::CONTENT_TYPE);
+        let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
+        let kind = value.split(';').next().unwrap_or_default();
+        content_type = kind.trim().to_ascii_lowercase();
+        if content_type.is_empty() || content_type == FORM {
+            let detail = "say what the body is: content-type application/zip, application/x-tar, image/jpeg, ...";
+            return Err(Failure::new(415, "unsupported_media_type", detail));
+        }
+    }
+    Ok(Admitted {
+        deployed,
+        wanted,
+        content_type,
+    })
+}
+
+/// Reads what is left of a refused body, within bounds: a connection that is closed with bytes unread
+/// is reset, and the client would lose the answer that says why.
+async fn discard(request: Request<Incoming>) {
+    // A client that waits for `100 Continue` has sent nothing yet.
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let body = Limited::new(request.into_body(), DISCARD_LIMIT);
+    let read = BodyDataStream::new(body).for_each(|_| std::future::ready(()));
+    let _ = tokio::time::timeout(DISCARD_TIME, read).await;
+}
+
 async fn run_batch(
     gateway: &Arc<Gateway>,
     deployed: &Arc<Deployed>,
     request: Request<Incoming>,
     wanted: &Wanted,
+    content_type: String,
 ) -> Result<Response<Body>, Failure> {
     let (head, body) = request.into_parts();
-    if head.method != Method::POST {
-        return Err(Failure::new(
-            405,
-            "method_not_allowed",
-            "a batch function is invoked with POST",
-        ));
-    }
-    let content_type = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let content_type = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    if content_type.is_empty() || content_type == FORM {
-        let detail = "say what the body is: content-type application/zip, application/x-tar, image/jpeg, ...";
-        return Err(Failure::new(415, "unsupported_media_type", detail));
-    }
     let limit = gateway.config.body_limit.as_u64();
     let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > limit) {
-        return Err(Failure::new(
-            413,
-            "body_too_large",
-            format!(
-                "the body is over the limit of {}",
-                gateway.config.body_limit
-            ),
-        ));
-    }
-    if wanted.runtime.is_some() {
-        // A runtime that is not to be had is refused before the package travels.
-        let ask = Ask {
-            action: "infer",
-            features: Features::new(1.0, 0.0),
-            pinned: wanted.runtime.as_deref(),
-            avoid: None,
-        };
-        gateway.scheduler.place(deployed, &ask)?;
-    }
     let job = BatchJob {
         invocation: wanted.invocation.clone(),
         deployed: Arc::clone(deployed),
-        action: wanted.action.clone().unwrap_or_else(|| "infer".to_owned()),
+        action: wanted.action().to_owned(),
         pinned: wanted.runtime.clone(),
         mode: wanted.mode_name().to_owned(),
         parameters: query(&head.uri)?,

@@ -25,10 +25,15 @@ const SAMPLE_LIMIT: usize = 256 << 20;
 
 /// Runs what is missing, one task after the other so that they do not disturb each other.
 pub async fn run(gateway: Arc<Gateway>, deployed: Arc<Deployed>) {
+    // A model that is published meanwhile is next.
+    let _turn = deployed.bootstrapping.lock().await;
     let result = tasks(&gateway, &deployed).await;
     let mut state = deployed.bootstrap.lock();
     match result {
-        Ok(true) => "done".clone_into(&mut state.state),
+        Ok(true) => {
+            "done".clone_into(&mut state.state);
+            state.detail.clear();
+        }
         Ok(false) => {
             *state = Bootstrap {
                 state: "none".to_owned(),
@@ -50,7 +55,6 @@ pub async fn run(gateway: Arc<Gateway>, deployed: Arc<Deployed>) {
 /// Whether the function has a sample.
 async fn tasks(gateway: &Arc<Gateway>, deployed: &Arc<Deployed>) -> anyhow::Result<bool> {
     let sizes = &deployed.function.object.spec.bootstrap.batches;
-    let models = deployed.models();
     let measured: Vec<Measured<'_>> = deployed
         .pools()
         .iter()
@@ -58,9 +62,9 @@ async fn tasks(gateway: &Arc<Gateway>, deployed: &Arc<Deployed>) -> anyhow::Resu
         .filter(|(_, pool)| pool.is_some())
         .map(|(index, _)| Measured {
             runtime: &gateway.scheduler.runtimes()[index].name,
-            points: models
+            points: deployed
                 .processing("infer", index)
-                .map_or(0, stoic_placement::ProcessingModel::points),
+                .map_or(0, |model| model.points()),
         })
         .collect();
     let tasks = bootstrap(

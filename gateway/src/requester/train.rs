@@ -74,11 +74,10 @@ impl Training {
         gateway.history.publish_model(record).await?;
         info!(function, version = %self.model.version, bytes = head.bytes, "model published");
         // The function may have been deployed anew meanwhile: the newest gets the model.
-        gateway
-            .functions
-            .get(function)
-            .unwrap_or_else(|| Arc::clone(&job.deployed))
-            .publish(&self.model);
+        let current = gateway.functions.get(function);
+        let current = current.unwrap_or_else(|| Arc::clone(&job.deployed));
+        current.publish(&self.model);
+        gateway.bootstrap(&current);
         Ok(())
     }
 }

@@ -148,7 +148,7 @@ impl Scheduler {
         let mut considered: Vec<Considered> = runtimes
             .map(|(runtime, pool)| {
                 let load = pool.load();
-                let known = models.processing(ask.action, runtime);
+                let known = deployed.processing(ask.action, runtime);
                 let processing =
                     known.map_or(Part::UNKNOWN, |model| model.predict(ask.features.items));
                 let transfer = self.link(runtime).predict(ask.features.bytes);

@@ -3,6 +3,8 @@
 use super::{FunctionModels, Scheduler};
 use crate::config::Config;
 use crate::history::{DeploymentRecord, History, HistoryError, Measurement, TransferRecord};
+use crate::runnable::processing_key;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +12,10 @@ use stoic_placement::{
     Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, LinkConfig, LinkModel,
     ProcessingConfig, ProcessingHistory, ProcessingModel,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Actions of one version that are learned from.
+const ACTIONS: usize = 16;
 
 /// What the learner is told.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub enum Lesson {
         function: String,
         /// Its version.
         version: String,
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
     },
 }
 
@@ -39,6 +46,19 @@ impl Teacher {
     pub fn tell(&self, lesson: Lesson) {
         let _ = self.0.try_send(lesson);
     }
+
+    /// Has what is known of a function version published, and returns when it is.
+    pub async fn publish(&self, function: &str, version: &str) {
+        let (done, published) = oneshot::channel();
+        let lesson = Lesson::Publish {
+            function: function.to_owned(),
+            version: version.to_owned(),
+            done,
+        };
+        if self.0.send(lesson).await.is_ok() {
+            let _ = published.await;
+        }
+    }
 }
 
 /// Where new fits go: function name, version, models.
@@ -49,6 +69,17 @@ struct VersionHistories {
     /// By action, then by runtime.
     processing: HashMap<String, Vec<ProcessingHistory>>,
     fitted: HashMap<String, Vec<ProcessingModel>>,
+}
+
+impl VersionHistories {
+    fn forget_former_models(&mut self) {
+        self.processing.retain(|key, _| !key.contains('@'));
+        self.fitted.retain(|key, _| !key.contains('@'));
+    }
+}
+
+fn key_of(m: &Measurement) -> Cow<'_, str> {
+    processing_key(&m.action, m.model.as_deref())
 }
 
 /// See the module.
@@ -136,25 +167,22 @@ impl Learner {
         let (teacher, mut lessons) = mpsc::channel(4096);
         runtime.spawn(async move {
             while let Some(lesson) = lessons.recv().await {
-                self.take(&lesson);
+                self.take(lesson);
             }
         });
         Teacher(teacher)
     }
 
-    fn take(&mut self, lesson: &Lesson) {
+    fn take(&mut self, lesson: Lesson) {
         match lesson {
             Lesson::Measured(measurement) => {
-                if self.learn_processing(measurement) {
-                    self.refit(
-                        &measurement.function,
-                        &measurement.version,
-                        Some(&measurement.action),
-                    );
+                if self.learn_processing(&measurement) {
+                    let key = key_of(&measurement);
+                    self.refit(&measurement.function, &measurement.version, Some(&key));
                 }
             }
             Lesson::Deployed(deployment) => {
-                self.learn_deployment(deployment);
+                self.learn_deployment(&deployment);
                 let versions: Vec<String> = self
                     .versions
                     .keys()
@@ -166,22 +194,22 @@ impl Learner {
                 }
             }
             Lesson::Transferred(transfer) => {
-                self.learn_transfer(transfer);
+                self.learn_transfer(&transfer);
                 self.publish_links();
             }
-            Lesson::Publish { function, version } => {
-                self.versions
-                    .entry((function.clone(), version.clone()))
-                    .or_default();
-                let actions: Vec<String> = self
-                    .versions
-                    .get(&(function.clone(), version.clone()))
-                    .map(|v| v.processing.keys().cloned().collect())
-                    .unwrap_or_default();
+            Lesson::Publish {
+                function,
+                version,
+                done,
+            } => {
+                let key = (function.clone(), version.clone());
+                let histories = self.versions.entry(key).or_default();
+                let actions: Vec<String> = histories.processing.keys().cloned().collect();
                 for action in &actions {
-                    self.refit(function, version, Some(action));
+                    self.refit(&function, &version, Some(action));
                 }
-                self.refit(function, version, None);
+                self.refit(&function, &version, None);
+                let _ = done.send(());
             }
         }
     }
@@ -200,9 +228,17 @@ impl Learner {
             .versions
             .entry((m.function.clone(), m.version.clone()))
             .or_default();
+        let key = key_of(m);
+        // Actions are words of clients: nobody may fill the memory with them. Former models go first.
+        if version.processing.len() >= ACTIONS && !version.processing.contains_key(&*key) {
+            version.forget_former_models();
+            if version.processing.len() >= ACTIONS {
+                return false;
+            }
+        }
         let histories = version
             .processing
-            .entry(m.action.clone())
+            .entry(key.into_owned())
             .or_insert_with(|| {
                 (0..count)
                     .map(|_| ProcessingHistory::new(config, seed))

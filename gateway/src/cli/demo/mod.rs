@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 const FUNCTION: &str = include_str!("../../../../functions/wildlife/function.yaml");
 /// Largest batch: larger ones are cut, so that the demo ends in time.
 const LARGEST: u32 = 200;
+/// Altered copies of each labelled scene, for the same reason.
+const COPIES: u32 = 3;
 
 /// Options of `stoic demo`.
 #[derive(Debug, Args)]
@@ -45,6 +47,9 @@ pub(super) struct Demo {
     /// The same seed draws the same scenes and batch sizes
     #[arg(long, value_name = "S", default_value_t = 2020)]
     seed: u64,
+    /// Pixels per side of the network's input
+    #[arg(long, value_name = "PIXELS", default_value_t = 384, value_parser = clap::value_parser!(u32).range(64..=1024))]
+    size: u32,
     /// Share of the paper's deployment delays that the cloud's emulated ones have
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     deployment_scale: f64,
@@ -104,7 +109,16 @@ impl Demo {
         bootstrapped(&client, &progress).await?;
 
         say("3. Training: the pretrained backbone frozen, two dense layers of 1024 on top")?;
-        let trained = send(&client, &labelled, Some("train"), None, &progress).await?;
+        let training = Call {
+            action: Some("train".to_owned()),
+            parameters: vec![
+                ("size".to_owned(), self.size.to_string()),
+                ("copies".to_owned(), COPIES.to_string()),
+            ],
+            ..empty_call()
+        };
+        let trained = send(&client, &labelled, training, &progress).await?;
+        progress.finish();
         let answer = fetch(&client, &trained, &out.join("training.json")).await?;
         say(&format!(
             "   model {} in {} s on {}{}",
@@ -114,6 +128,10 @@ impl Demo {
             report::validation(&answer)
                 .map_or_else(String::new, |v| format!("; on images set aside: {v}")),
         ))?;
+
+        // A new model is a new version: its representative tasks come before its first prediction.
+        bootstrapped(&client, &progress).await?;
+        progress.finish();
 
         say(
             "4. Batches: sizes as the paper's cameras made them. Each runs where the selector chose, then elsewhere to compare",
@@ -130,7 +148,7 @@ impl Demo {
         for (number, items) in sizes.iter().enumerate() {
             let package = scratch.path().join("batch.zip");
             pool.sample(*items as usize, self.seed + 100 + number as u64, &package)?;
-            let carried = send(&client, &package, None, None, &progress).await?;
+            let carried = send(&client, &package, empty_call(), &Progress::Quiet).await?;
             let labels = fetch(
                 &client,
                 &carried,
@@ -145,7 +163,11 @@ impl Demo {
                 .iter()
                 .filter(|runtime| **runtime != carried.summary.runtime)
             {
-                let compared = send(&client, &package, None, Some(other), &progress).await?;
+                let pinned = Call {
+                    runtime: Some(other.clone()),
+                    ..empty_call()
+                };
+                let compared = send(&client, &package, pinned, &Progress::Quiet).await?;
                 batch.compare(&compared);
             }
             report.add(batch);
@@ -196,12 +218,19 @@ async fn bootstrapped(client: &Client, progress: &Progress) -> Result<(), Failed
     }
 }
 
+fn empty_call() -> Call {
+    Call::new(
+        "wildlife",
+        stoic_protocol::ZIP_MEDIA_TYPE,
+        Payload::Whole(None),
+    )
+}
+
 /// Sends a package and follows it.
 async fn send(
     client: &Client,
     package: &Path,
-    action: Option<&str>,
-    runtime: Option<&str>,
+    call: Call,
     progress: &Progress,
 ) -> Result<Carried, Failed> {
     let cannot = |e: std::io::Error| Failed::io(package.display(), &e);
@@ -209,14 +238,7 @@ async fn send(
     let length = file.metadata().await.map_err(cannot)?.len();
     let sent = Arc::new(AtomicU64::new(0));
     let body = Payload::stream(file, Some(length), &sent);
-    let call = Call {
-        action: action.map(str::to_owned),
-        runtime: runtime.map(str::to_owned),
-        ..Call::new("wildlife", stoic_protocol::ZIP_MEDIA_TYPE, body)
-    };
-    carry(client, call, &sent, Some(length), &Progress::Quiet)
-        .await
-        .inspect_err(|_| progress.finish())
+    carry(client, Call { body, ..call }, &sent, Some(length), progress).await
 }
 
 /// Brings a result to a file and reads it.
