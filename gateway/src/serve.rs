@@ -141,10 +141,10 @@ async fn assemble(
         let target = Arc::clone(&target);
         move |function: &str, version: &str, models: FunctionModels| {
             let gateway = target.get().and_then(std::sync::Weak::upgrade);
-            if let Some(deployed) = gateway.and_then(|gateway| gateway.functions.get(function)) {
-                if deployed.function.version == version {
-                    deployed.set_models(models);
-                }
+            if let Some(deployed) = gateway.and_then(|gateway| gateway.functions.get(function))
+                && deployed.function.version == version
+            {
+                deployed.set_models(models);
             }
         }
     };

@@ -45,12 +45,12 @@ impl Config {
                     "sites.{name}: a name has lower-case letters, digits and `-` only"
                 ));
             }
-            if let Some(deployment) = &site.emulated_deployment {
-                if !(deployment.scale.is_finite() && deployment.scale >= 0.0) {
-                    return refuse(format!(
-                        "sites.{name}.emulated_deployment.scale: must be zero or more"
-                    ));
-                }
+            if let Some(deployment) = &site.emulated_deployment
+                && !(deployment.scale.is_finite() && deployment.scale >= 0.0)
+            {
+                return refuse(format!(
+                    "sites.{name}.emulated_deployment.scale: must be zero or more"
+                ));
             }
             if site
                 .emulated_link

@@ -84,10 +84,8 @@ impl HttpBody for Body {
                     Poll::Ready(Some(Ok(_))) => incoming.is_end_stream(),
                     Poll::Ready(Some(Err(_))) | Poll::Pending => false,
                 };
-                if ended {
-                    if let Some(held) = held.take() {
-                        held.finish();
-                    }
+                if ended && let Some(held) = held.take() {
+                    held.finish();
                 }
                 polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -115,18 +115,17 @@ impl Wanted {
             ),
         };
         let action = text(headers::ACTION)?;
-        if let Some(action) = action {
-            if action.len() > 32
-                || !action
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
-            {
-                return Err(Failure::new(
-                    400,
-                    "header_invalid",
-                    format!("header {} must be a word in lower case", headers::ACTION),
-                ));
-            }
+        if let Some(action) = action
+            && (action.len() > 32
+                || !action.bytes().all(|b| {
+                    b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_'
+                }))
+        {
+            return Err(Failure::new(
+                400,
+                "header_invalid",
+                format!("header {} must be a word in lower case", headers::ACTION),
+            ));
         }
         Ok(Self {
             invocation,

@@ -130,11 +130,11 @@ impl Pool {
     pub(super) async fn rewarm(self: Arc<Self>, pod: Arc<Pod>) {
         loop {
             let model = self.state.lock().model.clone();
-            if let Some(model) = &model {
-                if let Err(error) = self.warmer.warm(&self.options.site_name, &pod, model).await {
-                    // The pod keeps serving what it has; the answer says which model that is.
-                    warn!(pod = %pod.name, model = %model.version, "cannot load the newest model: {error:#}");
-                }
+            if let Some(model) = &model
+                && let Err(error) = self.warmer.warm(&self.options.site_name, &pod, model).await
+            {
+                // The pod keeps serving what it has; the answer says which model that is.
+                warn!(pod = %pod.name, model = %model.version, "cannot load the newest model: {error:#}");
             }
             let mut state = self.state.lock();
             if state.model != model {

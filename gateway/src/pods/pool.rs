@@ -481,10 +481,9 @@ impl Lease {
             .pods
             .iter_mut()
             .find(|entry| entry.name == self.pod.name)
+            && entry.state != PodState::Gone
         {
-            if entry.state != PodState::Gone {
-                entry.enter(PodState::Draining, now);
-            }
+            entry.enter(PodState::Draining, now);
         }
     }
 

@@ -286,11 +286,11 @@ impl Learner {
         else {
             return;
         };
-        if let Some(action) = action {
-            if let Some(of_action) = histories.processing.get(action) {
-                let models = of_action.iter().map(ProcessingHistory::fit).collect();
-                histories.fitted.insert(action.to_owned(), models);
-            }
+        if let Some(action) = action
+            && let Some(of_action) = histories.processing.get(action)
+        {
+            let models = of_action.iter().map(ProcessingHistory::fit).collect();
+            histories.fitted.insert(action.to_owned(), models);
         }
         let models = FunctionModels {
             processing: histories.fitted.clone(),

@@ -78,18 +78,18 @@ fn parse(text: &str) -> Result<BTreeMap<String, Vec<f64>>, String> {
         .filter(|(_, line)| !line.is_empty())
         .peekable();
     let mut columns = (0, None);
-    if let Some((_, first)) = lines.peek() {
-        if first.parse::<f64>().is_err() {
-            let names: Vec<&str> = first.split(',').map(str::trim).collect();
-            let seconds = names
-                .iter()
-                .position(|name| ["act_deploy", "seconds"].contains(name));
-            columns = (
-                seconds.ok_or("line 1: no column `act_deploy` or `seconds`")?,
-                names.iter().position(|name| *name == "runtime"),
-            );
-            lines.next();
-        }
+    if let Some((_, first)) = lines.peek()
+        && first.parse::<f64>().is_err()
+    {
+        let names: Vec<&str> = first.split(',').map(str::trim).collect();
+        let seconds = names
+            .iter()
+            .position(|name| ["act_deploy", "seconds"].contains(name));
+        columns = (
+            seconds.ok_or("line 1: no column `act_deploy` or `seconds`")?,
+            names.iter().position(|name| *name == "runtime"),
+        );
+        lines.next();
     }
     let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (number, line) in lines {
