@@ -184,8 +184,7 @@ impl Gateway {
             self.runtime.spawn(async move { former.close(grace).await });
         }
         info!(function = %name, %version, "function deployed");
-        self.runtime
-            .spawn(bootstrap::run(Arc::clone(self), Arc::clone(&deployed)));
+        self.bootstrap(&deployed);
         Ok(deployed)
     }
 
