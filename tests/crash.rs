@@ -30,16 +30,16 @@ fn after_kill_9_in_mid_batch_everything_is_there_and_no_orphan_is() {
     gateway.until_idle("batch", 2);
     gateway.until_idle("parent", 1);
     let zip = zip_of(&texts(8));
-    for (n, runtime) in ["edge", "cpu", "edge"].into_iter().enumerate() {
-        let path = format!("/function/batch?n={n}");
-        let _ = gateway.batch(&path, runtime, &zip).send().ok();
-    }
     let trained = gateway
         .batch("/function/batch", "edge", &zip)
         .header("x-stoic-action", "train")
         .send()
         .ok();
     assert_eq!(trained.header("x-stoic-model"), "v1");
+    for (n, runtime) in ["edge", "cpu", "edge", "cpu"].into_iter().enumerate() {
+        let path = format!("/function/batch?n={n}");
+        let _ = gateway.batch(&path, runtime, &zip).send().ok();
+    }
     let result = trained.header("x-stoic-invocation").to_owned();
     until("the history is written", || {
         gateway
@@ -47,7 +47,7 @@ fn after_kill_9_in_mid_batch_everything_is_there_and_no_orphan_is() {
             .as_array()
             .unwrap()
             .len()
-            == 4
+            == 5
     });
     let state = |gateway: &Gateway| {
         let mut functions = gateway.json("/v1/functions");
@@ -64,6 +64,17 @@ fn after_kill_9_in_mid_batch_everything_is_there_and_no_orphan_is() {
     };
     let before = state(&gateway);
     assert_eq!(before.2[0]["version"], "v1");
+    let processing = |gateway: &Gateway| -> Vec<Value> {
+        let predicted = gateway.json("/v1/functions/batch/predict?items=8&bytes=1000");
+        let runtimes = predicted["runtimes"].as_array().unwrap().iter();
+        runtimes
+            .map(|one| one["estimate"]["processing"].clone())
+            .collect()
+    };
+    until("all of it is learned", || {
+        processing(&gateway).iter().all(|one| one["points"] == 2)
+    });
+    let learned = processing(&gateway);
 
     let long = zip_of(&texts(600));
     let mut lines = gateway
@@ -87,13 +98,9 @@ fn after_kill_9_in_mid_batch_everything_is_there_and_no_orphan_is() {
     // The standbys come up with the newest model, and what was learned is known.
     let pods = gateway.until_idle("batch", 2);
     assert!(pods.iter().all(|pod| pod["model"] == "v1"), "{pods:?}");
-    let predicted = gateway.json("/v1/functions/batch/predict?items=8&bytes=1000");
-    for runtime in predicted["runtimes"].as_array().unwrap() {
-        assert_eq!(
-            runtime["estimate"]["processing"]["known"], true,
-            "{runtime}"
-        );
-    }
+    until("what was learned is known", || {
+        processing(&gateway) == learned
+    });
     let answer = gateway.batch("/function/batch", "edge", &zip).send().ok();
     assert_eq!(
         (

@@ -201,17 +201,23 @@ fn wrong_paths_methods_names_headers_and_parameters() {
 fn a_body_over_the_limit_is_refused_however_it_comes() {
     let gateway = gateway(&Launch::default().keys("body_limit = \"1 MiB\""));
     for path in ["/function/echo", "/function/batch"] {
-        // Its length is said: refused before any of it is read.
+        // Its length is said, and its sender asks first: refused before any of it is sent.
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: 1048577\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\n\
+             expect: 100-continue\r\ncontent-length: 1048577\r\n\r\n"
         );
-        let mut stream = raw(gateway.address, head.as_bytes());
-        let (head, body) = raw_head(&mut stream);
+        let (head, body) = raw_head(&mut raw(gateway.address, head.as_bytes()));
         assert!(head.starts_with("http/1.1 413"), "{path}: {head}");
         assert!(
             String::from_utf8_lossy(&body).contains("body_too_large"),
             "{path}"
         );
+
+        // One who just sends it hears of it, too.
+        let large = vec![b'x'; (1 << 20) + 1];
+        let answer = gateway.call("POST", path).body("image/jpeg", large).send();
+        let detail = answer.problem(413, "body_too_large");
+        assert!(detail.contains("1.0 MiB"), "{detail}");
 
         // Its length is unsaid: refused when it has become too long.
         let head = format!(
