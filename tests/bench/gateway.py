@@ -29,8 +29,10 @@ class Gateway:
                    "--data", os.path.join(self.folder, "data")]
         if pin is not None:
             command = ["taskset", "-c", str(pin), *command]
+        environment = dict(os.environ, PATH=BIN + os.pathsep + os.environ["PATH"])
         self.log = open(os.path.join(self.folder, "log"), "w", encoding="utf-8")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
+                                        env=environment)
         line = self.process.stdout.readline()
         found = re.search(r"http://(\S+)", line)
         if not found:
