@@ -138,10 +138,12 @@ fn what_was_cleared_at_the_far_site_is_cleared() {
         .send()
         .ok();
     let invocation = answer.header("x-stoic-invocation").to_owned();
-    // Package and result are at home, the far site holds nothing.
+    // Package and result are at home; soon after the answer the far site holds nothing.
     for kind in ["packages", "results"] {
-        let left = gateway.stored(&format!("{kind}/{invocation}"));
-        assert_eq!(left, [format!("edge/{kind}/{invocation}")]);
+        until("the far site is cleared", || {
+            let left = gateway.stored(&format!("{kind}/{invocation}"));
+            left == [format!("edge/{kind}/{invocation}")]
+        });
     }
     assert!(gateway.unfinished().is_empty());
 }

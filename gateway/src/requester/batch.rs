@@ -309,8 +309,11 @@ async fn home_result(
     let store = gateway.stores.site(site)?;
     let key = result_key(&job.invocation);
     store.copy_to(&key, gateway.stores.home()?, None).await?;
-    // What cannot be cleared now expires later.
-    let _ = tokio::join!(store.delete(&key), store.delete(&staged.key));
+    // Nobody need wait for this; what cannot be cleared now expires later.
+    let (store, package) = (store.clone(), staged.key.clone());
+    gateway.runtime.spawn(async move {
+        let _ = tokio::join!(store.delete(&key), store.delete(&package));
+    });
     Ok(())
 }
 
