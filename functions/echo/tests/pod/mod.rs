@@ -105,7 +105,9 @@ impl Pod {
 
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+        // The shell's own: a plain Debian has no `kill` of its own.
+        let kill = format!("kill {name} {pid}");
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(sent.success());
     }
 
