@@ -11,7 +11,7 @@ ENV = eval "$$($(PYTHON) images/setup.py env)"
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Fetch libtorch, the pretrained backbone and build tools into a cache (once, 570 MB, resumable)
+setup: ## Fetch libtorch, the pretrained backbone and build tools into a cache (once, about 180 MB, resumable)
 	@$(PYTHON) images/setup.py
 
 build: setup ## Release binaries in target/release
