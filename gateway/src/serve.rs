@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use stoic_store::Credentials;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// How often pools are brought to what they should be.
@@ -60,10 +60,11 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         };
         let front = Front::start(&gateway, &listener, threads).context("cannot serve HTTP")?;
         info!(address = %front.address(), data = %gateway.config.data.display(), start_ms = begun.elapsed().as_millis(), "ready");
+        let mut signals = Signals::new().context("cannot await signals")?;
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
         let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
-        await_signal().await?;
+        signals.next().await;
         info!("stopping: requests may finish; a second signal ends them");
         expiry.abort();
         let grace = gateway.config.deployment.grace;
@@ -74,7 +75,7 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         };
         tokio::select! {
             () = draining => info!("stopped"),
-            _ = await_signal() => {
+            () = signals.next() => {
                 warn!("cut off by a second signal");
                 gateway.close(Duration::ZERO).await;
             }
@@ -256,12 +257,24 @@ async fn expire(gateway: Arc<Gateway>) {
     }
 }
 
-async fn await_signal() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that end a gateway. Made once: one that arrives between two waits is not lost.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
