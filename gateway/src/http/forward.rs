@@ -355,11 +355,7 @@ fn respond(
         processing: sent.elapsed().as_secs_f64(),
         ..waited
     };
-    let label = if info.link_emulated || (cold && info.deployment_emulated) {
-        emulated(info.link_emulated, cold && info.deployment_emulated)
-    } else {
-        String::new()
-    };
+    let label = emulated(info.link_emulated, cold && info.deployment_emulated);
 
     let (mut head, incoming) = answer.into_parts();
     remove_hop_by_hop(&mut head.headers);

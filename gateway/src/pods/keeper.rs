@@ -204,11 +204,7 @@ impl Pool {
             }
             let model = state.model.as_ref().map(|model| model.version.clone());
             let standby = self.options.standby;
-            let mut spare = state
-                .pods
-                .iter()
-                .filter(|e| !matches!(e.state, PodState::Draining | PodState::Gone))
-                .count();
+            let mut spare = state.alive();
             for entry in &mut state.pods {
                 match entry.state {
                     PodState::Idle if entry.model != model => {
@@ -234,14 +230,7 @@ impl Pool {
             }
             self.grow(&mut state, now);
             if state.retry_at.is_none_or(|at| now >= at) {
-                let alive = |state: &super::pool::State| {
-                    state
-                        .pods
-                        .iter()
-                        .filter(|e| !matches!(e.state, PodState::Draining | PodState::Gone))
-                        .count()
-                };
-                while alive(&state) < standby.min as usize && self.may_grow(&state) {
+                while state.alive() < standby.min as usize && self.may_grow(&state) {
                     self.add(&mut state, now);
                 }
             }

@@ -166,6 +166,20 @@ pub(super) struct State {
     next_pod: u64,
 }
 
+impl State {
+    /// Pods that work, or will.
+    pub(super) fn alive(&self) -> usize {
+        let ending = |e: &&Entry| matches!(e.state, PodState::Draining | PodState::Gone);
+        self.pods.iter().filter(|entry| !ending(entry)).count()
+    }
+
+    /// Pods on their way.
+    fn coming(&self) -> impl Iterator<Item = &Entry> {
+        let coming = |e: &&Entry| matches!(e.state, PodState::Deploying | PodState::Warming);
+        self.pods.iter().filter(coming)
+    }
+}
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
@@ -319,11 +333,7 @@ impl Pool {
     pub(super) fn grow(self: &Arc<Self>, state: &mut State, now: Instant) {
         let place = self.options.concurrency as usize;
         loop {
-            let coming = state
-                .pods
-                .iter()
-                .filter(|e| matches!(e.state, PodState::Deploying | PodState::Warming))
-                .count();
+            let coming = state.coming().count();
             if state.waiting.len() <= coming * place || !self.may_grow(state) {
                 return;
             }
@@ -332,12 +342,7 @@ impl Pool {
     }
 
     pub(super) fn may_grow(&self, state: &State) -> bool {
-        let alive = state
-            .pods
-            .iter()
-            .filter(|e| !matches!(e.state, PodState::Draining | PodState::Gone))
-            .count();
-        !state.closed && alive < self.options.standby.max as usize
+        !state.closed && state.alive() < self.options.standby.max as usize
     }
 
     /// Orders one more pod.
@@ -416,11 +421,8 @@ impl Pool {
             .filter(|w| !w.answer.is_closed())
             .map(|w| w.predicted_s)
             .collect();
-        let coming = state
-            .pods
-            .iter()
-            .filter(|e| matches!(e.state, PodState::Deploying | PodState::Warming));
-        load.deploying_s = coming
+        load.deploying_s = state
+            .coming()
             .map(|e| (now - e.created).as_secs_f64())
             .reduce(f64::max);
         load
