@@ -72,22 +72,32 @@
 pub mod accuracy;
 pub mod band;
 pub mod bootstrap;
+pub mod calibrator;
 pub mod choose;
+mod conformal;
 pub mod decide;
 pub mod deployment;
 pub mod estimate;
+mod mixture;
 pub mod paper;
 pub mod processing;
+mod quantile;
 pub mod queueing;
 pub mod transfer;
 
 pub use accuracy::Accuracy;
 pub use band::Band;
 pub use bootstrap::{BootstrapConfig, BootstrapTask, Measured, bootstrap};
+pub use calibrator::ResponseCalibrator;
 pub use choose::{Candidate, Choice, ChoiceError, Margin, Mode, Reason, choose};
 pub use decide::{CandidateInput, Decision, decide, estimate_all};
-pub use deployment::{DeploymentConfig, DeploymentHistory, DeploymentModel, Method, Window};
-pub use estimate::{Estimate, Features, Interval, Part, sum};
-pub use processing::{ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig};
+pub use deployment::{
+    AutoRegression, DeploymentConfig, DeploymentHistory, DeploymentModel, DeploymentSample, Method,
+    Regime, Window,
+};
+pub use estimate::{Basis, Estimate, Features, Interval, Part, sum};
+pub use processing::{
+    Measure, ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig, Run, RunFeatures,
+};
 pub use queueing::{Running, queueing};
 pub use transfer::{Bandwidth, LinkConfig, LinkModel};
