@@ -357,6 +357,64 @@ mod tests {
     }
 
     #[test]
+    fn the_tightest_sample_is_the_one_of_least_squares() {
+        let points: Vec<Point> = (0..9)
+            .map(|i| (f64::from(i * 7 % 11 + 1), f64::from((i * 31 + 3) % 17)))
+            .collect();
+        let left = |sample: &[Point]| Sums::of(sample, &sample[0]).residual_squares();
+        for size in 3..9 {
+            let least = (0u32..1 << points.len())
+                .filter(|set| set.count_ones() as usize == size)
+                .map(|set| {
+                    let sample: Vec<Point> = (0..points.len())
+                        .filter(|place| set & (1 << place) != 0)
+                        .map(|place| points[place])
+                        .collect();
+                    left(&sample)
+                })
+                .fold(f64::INFINITY, f64::min);
+            let found = tightest_sample(&points, size).unwrap();
+            assert_eq!(found.len(), size);
+            assert!((left(&found) - least).abs() < 1e-9, "{size}");
+        }
+        assert_eq!(combinations(10, 6), 210);
+        assert!(combinations(1000, 600) > MOST_SAMPLES);
+    }
+
+    /// Trying all samples finds what random ones find, or a sample as tight.
+    #[test]
+    fn all_samples_do_no_worse_than_two_hundred_random_ones() {
+        for shift in 0..40 {
+            let points: Vec<Point> = (0..10)
+                .map(|i| {
+                    let items = f64::from((i * 37 + shift * 11) % 170 + 5);
+                    let noise = f64::from((i * 29 + shift * 13) % 23) / 23.0;
+                    let outlier = if i % 4 == 1 { 120.0 } else { 0.0 };
+                    (items, 14.0 + 0.3 * items + 3.0 * noise + outlier)
+                })
+                .collect();
+            let config = RansacConfig::default();
+            let (_, plan) = prepare(&points, &config).unwrap();
+            let within = prepare(&points, &config).unwrap().0;
+            let plan = plan.unwrap();
+            let all = tightest_sample(&points, plan.sample_size).unwrap();
+            let all = plan.judge(&all, &within).unwrap();
+            let mut observations = points.clone();
+            let mut random = ChaCha8Rng::seed_from_u64(u64::from(shift as u32));
+            let mut drawn = f64::INFINITY;
+            for _ in 0..200 {
+                let (sample, _) = observations.partial_shuffle(&mut random, plan.sample_size);
+                if let Some(error) = plan.judge(sample, &within)
+                    && sample.len() == plan.sample_size
+                {
+                    drawn = drawn.min(error);
+                }
+            }
+            assert!(all <= drawn * 1.02 + 1e-9, "{shift}: {all} {drawn}");
+        }
+    }
+
+    #[test]
     fn a_sample_that_cannot_beat_e_leaves_the_regression_on_all() {
         let points: Vec<Point> = (1..=10).map(|i| (f64::from(i), f64::from(i * i))).collect();
         let never = RansacConfig {
