@@ -1,0 +1,1 @@
+//! Logs of invocations and deployments, from CSV files.
