@@ -5,5 +5,5 @@
 //! and a page. Here is no async code and no HTTP: what runs batches on a living gateway is the command line's, which
 //! hands its measurements over as the rows of a log.
 
-/// Public so that the rooms below can be filled one by one.
+
 pub mod log;

@@ -1,1 +1,0 @@
-//! Logs of invocations and deployments, from CSV files.
