@@ -76,6 +76,7 @@ pub mod choose;
 pub mod decide;
 pub mod deployment;
 pub mod estimate;
+pub mod paper;
 pub mod processing;
 pub mod queueing;
 pub mod transfer;
