@@ -16,7 +16,13 @@ const COLUMNS: Columns = Columns {
         "act_deploy",
         "act_proc",
     ],
-    optional: &["pred_total", "pred_transfer", "pred_deploy", "pred_proc", "file"],
+    optional: &[
+        "pred_total",
+        "pred_transfer",
+        "pred_deploy",
+        "pred_proc",
+        "file",
+    ],
 };
 
 /// The parts of a response time (paper, section 3.4), in seconds.
@@ -193,7 +199,11 @@ mod tests {
         let runs = parse(HEADING, "1,33,tpu-v5 (eu),9,1,2,6\n1.5,4,nuc,6,0,0,6\n").expect("reads");
         assert_eq!(runs.runtimes.all(), ["tpu-v5 (eu)", "nuc"]);
         assert_eq!(runs.rows[0].actual.total(), 9.0);
-        assert!(runs.rows.iter().all(|r| r.predicted.is_none() && r.file.is_none()));
+        assert!(
+            runs.rows
+                .iter()
+                .all(|r| r.predicted.is_none() && r.file.is_none())
+        );
         assert_eq!(runs.totals.with_transfer, 2);
     }
 
@@ -213,7 +223,10 @@ mod tests {
     #[test]
     fn an_epoch_that_goes_back_and_bad_fields_are_errors_with_their_line() {
         for (rows, says) in [
-            ("2,3,a,9,1,2,6\n1,3,a,9,1,2,6\n", "r.csv:3: epoch 1 comes after 2"),
+            (
+                "2,3,a,9,1,2,6\n1,3,a,9,1,2,6\n",
+                "r.csv:3: epoch 1 comes after 2",
+            ),
             ("2,3,a,9,1,-2,6\n", "r.csv:2: act_deploy is -2"),
             ("2,3,a,9,NaN,2,6\n", "r.csv:2: act_transfer is NaN"),
             ("2,3.5,a,9,1,2,6\n", "r.csv:2: image_num is 3.5"),

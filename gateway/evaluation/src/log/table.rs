@@ -250,7 +250,9 @@ fn find(
             }
             // A slip in an optional column would silently leave it out.
             Some((alike, other)) if alike >= 0.9 => {
-                return Err(format!("has an unknown column `{other}`; is `{name}` meant?"));
+                return Err(format!(
+                    "has an unknown column `{other}`; is `{name}` meant?"
+                ));
             }
             None if required => {
                 return Err(format!(
@@ -341,11 +343,18 @@ mod tests {
 
     #[test]
     fn columns_in_any_order_with_mark_quotes_windows_ends_and_blank_lines() {
-        let text = b"\xef\xbb\xbf\"act_deploy\",Epoch , note\r\n1.5,10,\"a,\r\nb\"\r\n\r\n-0.0,20,x\r\n";
+        let text =
+            b"\xef\xbb\xbf\"act_deploy\",Epoch , note\r\n1.5,10,\"a,\r\nb\"\r\n\r\n-0.0,20,x\r\n";
         let table = parse(text).expect("parses");
         let rows: Vec<_> = table
             .rows()
-            .map(|row| (row.line, row.number("epoch").unwrap(), row.number("act_deploy").unwrap()))
+            .map(|row| {
+                (
+                    row.line,
+                    row.number("epoch").unwrap(),
+                    row.number("act_deploy").unwrap(),
+                )
+            })
             .collect();
         assert_eq!(rows, [(2, 10.0, 1.5), (5, 20.0, 0.0)]);
         assert!(rows[1].2.is_sign_positive());
