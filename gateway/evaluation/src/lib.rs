@@ -5,6 +5,8 @@
 //! and a page. Here is no async code and no HTTP: what runs batches on a living gateway is the command line's, which
 //! hands its measurements over as the rows of a log.
 
+pub mod figure;
 pub mod log;
 pub mod replay;
+pub mod score;
 pub mod workload;
