@@ -12,7 +12,7 @@
 //!
 //! Adding a method means adding a [`Method`] and its column of errors.
 
-mod windows;
+pub(crate) mod windows;
 
 use std::collections::VecDeque;
 

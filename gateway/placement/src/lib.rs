@@ -98,6 +98,7 @@ pub mod goal;
 pub mod hedge;
 pub mod load;
 pub mod modes;
+pub mod paper;
 pub mod processing;
 pub mod queueing;
 pub mod transfer;

@@ -19,7 +19,7 @@
 //!   that intervals widen with the batch. They say nothing of sizes far beyond
 //!   those seen.
 
-mod ransac;
+pub(crate) mod ransac;
 mod ridge;
 
 use std::collections::VecDeque;

@@ -21,8 +21,7 @@
 //! * *"parameters that best fit the data"*: the winner is a regression on its
 //!   sample. One last regression over all observations within `t` of it
 //!   (two or more sizes among them, at least `d`) uses the rest of them; textbook
-//!   RANSAC ends likewise.
-
+//!   RANSAC ends likewise. [`crate::paper`] goes without it.
 //!
 //! Where the defaults come from: sample sizes of 3 to 8 of ten, relative
 //! thresholds of 0 to 0.3, and 100 or 200 passes were compared on the authors'
@@ -43,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use super::ridge::Ridge;
 
 /// One observation: batch size, seconds.
-pub(super) type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// Parameters of Algorithm 1. What is `None` is derived from the data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -85,15 +84,15 @@ impl Default for RansacConfig {
 
 /// What Algorithm 1 found.
 #[derive(Debug, Clone)]
-pub(super) struct Consensus {
-    pub(super) model: Ridge<1>,
+pub(crate) struct Consensus {
+    pub(crate) model: Ridge<1>,
     /// `t` as used, in seconds, before it grows with the prediction.
     pub(super) threshold: f64,
     pub(super) relative_threshold: f64,
 }
 
 impl Consensus {
-    pub(super) fn at(&self, items: f64) -> f64 {
+    pub(crate) fn at(&self, items: f64) -> f64 {
         self.model.predict(&SVector::<f64, 1>::new(items))
     }
 
@@ -108,9 +107,36 @@ fn reach(threshold: f64, relative: f64, expected: f64) -> f64 {
     threshold.max(relative * expected.abs())
 }
 
-/// Runs Algorithm 1 over `points`; equal points, configuration and seed give
-/// an equal model. `None` when there are no points.
+/// Runs Algorithm 1 over `points` and ends with a regression on all that lies
+/// within `t` of its model; equal points, configuration and seed give an equal
+/// model. `None` when there are no points.
 pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> Option<Consensus> {
+    let (mut best, required) = as_printed(points, config, seed)?;
+    let Some(required) = required else {
+        return Some(best);
+    };
+    let fitting: Vec<(SVector<f64, 1>, f64)> = points
+        .iter()
+        .filter(|point| best.holds(**point))
+        .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
+        .collect();
+    let sizes_differ = fitting.windows(2).any(|pair| pair[0].0 != pair[1].0);
+    if fitting.len() >= required
+        && sizes_differ
+        && let Some(model) = Ridge::fit(&fitting)
+    {
+        best.model = model;
+    }
+    Some(best)
+}
+
+/// Algorithm 1 and nothing more. With it comes `d` as used, when a sample was
+/// better than the regression on all.
+pub(crate) fn as_printed(
+    points: &[Point],
+    config: &RansacConfig,
+    seed: u64,
+) -> Option<(Consensus, Option<usize>)> {
     let mut observations: Vec<(SVector<f64, 1>, f64)> = points
         .iter()
         .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
@@ -131,7 +157,7 @@ pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> O
         .unwrap_or((3 * points.len()).div_ceil(5))
         .max(3);
     if sample_size >= points.len() {
-        return Some(best);
+        return Some((best, None));
     }
     let required = config
         .inliers
@@ -164,21 +190,7 @@ pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> O
             improved = true;
         }
     }
-    if improved {
-        let fitting: Vec<(SVector<f64, 1>, f64)> = points
-            .iter()
-            .filter(|point| best.holds(**point))
-            .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
-            .collect();
-        let sizes_differ = fitting.windows(2).any(|pair| pair[0].0 != pair[1].0);
-        if fitting.len() >= required
-            && sizes_differ
-            && let Some(model) = Ridge::fit(&fitting)
-        {
-            best.model = model;
-        }
-    }
-    Some(best)
+    Some((best, improved.then_some(required)))
 }
 
 /// `t` from the data: 2.5 robust standard deviations around a Theil-Sen line,

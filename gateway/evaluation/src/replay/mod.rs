@@ -1,0 +1,8 @@
+//! Replay of logs: what the paper's method and ours would have predicted and chosen, row by row, knowing only the rows
+//! before.
+
+pub mod batches;
+pub mod method;
+pub mod walk;
+
+pub use walk::{Batch, Predicted, Walk, walk};
