@@ -9,4 +9,5 @@ pub mod figure;
 pub mod log;
 pub mod replay;
 pub mod score;
+pub mod simulate;
 pub mod workload;
