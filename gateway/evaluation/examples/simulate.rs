@@ -1,7 +1,7 @@
 //! Prints a simulation: `cargo run --release -p stoic-evaluation --example simulate -- BATCHES SEED [SCENARIO]`.
 
 use std::time::Instant;
-use stoic_evaluation::simulate::{Scenario, run};
+use stoic_evaluation::simulate::{Scenario, run_telling};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Scenario::nautilus(),
     };
     let begun = Instant::now();
-    let outcome = run(&scenario, batches, seed);
+    let outcome = run_telling(&scenario, batches, seed, &|done, of| {
+        eprintln!("{done} of {of} after {:.2} s", begun.elapsed().as_secs_f64());
+    });
     println!(
         "{batches} batches in {:.2} s, learned from {}",
         begun.elapsed().as_secs_f64(),
