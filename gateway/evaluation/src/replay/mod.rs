@@ -3,6 +3,7 @@
 
 pub mod batches;
 pub mod method;
+pub mod policies;
 pub mod walk;
 
 pub use walk::{Batch, Predicted, Walk, walk};
