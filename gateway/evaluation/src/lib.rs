@@ -8,5 +8,6 @@
 pub mod figure;
 pub mod log;
 pub mod replay;
+pub mod report;
 pub mod score;
 pub mod workload;

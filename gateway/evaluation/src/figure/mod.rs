@@ -2,4 +2,5 @@
 
 pub mod plot;
 
+pub(crate) use plot::escape;
 pub use plot::{Axis, COLOURS, Figure, Mark, Panel, Shape};
