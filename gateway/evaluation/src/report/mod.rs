@@ -1,10 +1,16 @@
 //! Reports: what an evaluation says, as a folder of tables, figures, a page and a summary for programs.
 
 mod folder;
+mod policies;
+mod predictions;
 pub mod published;
+mod replay;
 mod table;
 
 pub use folder::{Folder, FolderError};
+pub use policies::{POLICIES, policies};
+pub use predictions::{Both, figure_3, figure_4, figure_6, table_3, windows};
+pub use replay::Replay;
 pub use table::{Cell, Table};
 
 use crate::figure::{Figure, escape};
