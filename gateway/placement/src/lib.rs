@@ -96,9 +96,11 @@ pub mod decide;
 pub mod deployment;
 pub mod duplicator;
 pub mod estimate;
+pub mod goal;
 pub mod hedge;
 pub mod load;
 mod mixture;
+pub mod modes;
 pub mod paper;
 pub mod processing;
 mod quantile;
@@ -117,6 +119,7 @@ pub use deployment::{
     Regime, Window,
 };
 pub use estimate::{Basis, Estimate, Features, Interval, Part, sum};
+pub use goal::Goal;
 pub use load::{Load, PoolEstimate, PoolInput, Wait, overlapped, place, wait};
 pub use processing::{
     Measure, ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig, Run, RunFeatures,
