@@ -8,6 +8,7 @@
 pub mod figure;
 pub mod log;
 pub mod replay;
+pub mod report;
 pub mod score;
 pub mod simulate;
 pub mod workload;

@@ -67,18 +67,13 @@ impl Errors {
         }
     }
 
-    /// Method and width of least error; the median and the narrower window win
-    /// ties. `None` before the first step.
-    pub(crate) fn best(&self) -> Option<Window> {
-        let median = self.best_of(Method::Median)?;
-        let mean = self.best_of(Method::Mean)?;
-        Some(if mean.mae < median.mae { mean } else { median })
-    }
-
+    /// The width of least error; the narrower one wins ties. `None` before the
+    /// first step and for methods without a window.
     pub(crate) fn best_of(&self, method: Method) -> Option<Window> {
         let sums = match method {
             Method::Mean => &self.mean,
             Method::Median => &self.median,
+            Method::AutoRegression | Method::Forgetting => return None,
         };
         let (index, &least) = sums.iter().enumerate().min_by_key(|(_, sum)| **sum)?;
         (self.steps > 0).then(|| Window {
@@ -99,7 +94,8 @@ pub(crate) fn predict(past: &[f64], method: Method, width: usize) -> f64 {
     let window = &past[past.len().saturating_sub(width)..];
     match method {
         Method::Mean => window.iter().sum::<f64>() / window.len() as f64,
-        Method::Median => {
+        // No other method has a window.
+        Method::Median | Method::AutoRegression | Method::Forgetting => {
             let mut sorted = window.to_vec();
             sorted.sort_unstable_by(f64::total_cmp);
             median_of_sorted(&sorted)
@@ -122,7 +118,7 @@ pub(crate) fn residuals(
                 out.push_back(values[step] - predict(&values[..step], method, width));
             }
         }
-        Method::Median => {
+        Method::Median | Method::AutoRegression | Method::Forgetting => {
             // One sorted window is slid along instead of sorting each anew.
             let mut sorted = values[first.saturating_sub(width)..first].to_vec();
             sorted.sort_unstable_by(f64::total_cmp);

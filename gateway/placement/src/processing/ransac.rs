@@ -40,6 +40,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::ridge::Ridge;
+use crate::quantile::median;
 
 /// One observation: batch size, seconds.
 pub(crate) type Point = (f64, f64);
@@ -217,19 +218,6 @@ fn derived_threshold(points: &[Point]) -> f64 {
     (2.5 * deviation).max(0.02 * typical).max(1e-6)
 }
 
-/// The median; reorders `values`. `None` when there are none.
-pub(super) fn median(values: &mut [f64]) -> Option<f64> {
-    if values.is_empty() {
-        return None;
-    }
-    let (half, even) = (values.len() / 2, values.len().is_multiple_of(2));
-    let (below, &mut upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
-    Some(match below.iter().copied().max_by(f64::total_cmp) {
-        Some(lower) if even => lower.midpoint(upper),
-        _ => upper,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,12 +275,5 @@ mod tests {
         };
         assert!(consensus(&points, &wide, 1).is_some());
         assert!(consensus(&[], &absurd, 1).is_none());
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), Some(2.5));
-        assert_eq!(median(&mut []), None);
     }
 }
