@@ -158,7 +158,7 @@ pub struct Learning {
 impl Default for Learning {
     fn default() -> Self {
         Self {
-            batches: 5000,
+            batches: 2000,
             probes: 3,
         }
     }
