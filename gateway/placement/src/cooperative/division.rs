@@ -88,6 +88,10 @@ const TAIL_GAIN: (f64, f64) = (0.05, 0.02);
 /// The least seconds an item is taken to need.
 const LEAST_PACE: f64 = 1e-9;
 
+/// The most seconds an item or a chunk's overhead is taken to need: eleven days,
+/// so that whatever hangs is overdue at some time.
+const MOST_S: f64 = 1e6;
+
 #[derive(Debug, Clone)]
 struct State {
     side: Side,
@@ -108,7 +112,8 @@ impl State {
     /// Seconds per item, staged.
     fn pace(&self) -> f64 {
         let (seconds, items) = self.worked;
-        (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS)
+        let pace = (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS);
+        pace.min(MOST_S)
     }
 
     /// How it is expected to go on from `now`.
@@ -163,7 +168,7 @@ impl Division {
     /// Nothing claimed yet of `items` items.
     #[must_use]
     pub fn new(items: usize, sides: Vec<Side>) -> Self {
-        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0);
+        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0).min(MOST_S);
         Self {
             sides: sides
                 .into_iter()
@@ -331,7 +336,7 @@ impl Division {
                 Some((claim, run, rest))
             })
             .max_by(|a, b| a.2.total_cmp(&b.2))?;
-        let open = self.unreported(claim).len().max(1) as f64;
+        let open = self.pending(claim).len().max(1) as f64;
         let theirs = rest / open;
         let overhead = mine.side.chunk_overhead_s;
         let unstaged = if run.start < mine.arrived {
@@ -352,7 +357,7 @@ impl Division {
 
     /// The last run of items in a claim that nobody else works in earnest.
     fn unshared(&self, claim: &Claim, side: usize, now: f64) -> Option<Range<usize>> {
-        let mut open = self.unreported(claim);
+        let mut open = self.pending(claim);
         for other in &self.claims {
             let same = other.side == claim.side && other.range == claim.range;
             let overdue = self.rest(other, now) > 0.0 && self.late(other, now) > 1.0;
@@ -367,6 +372,17 @@ impl Division {
     fn unreported(&self, claim: &Claim) -> Ranges {
         self.open
             .within(&(claim.range.start + claim.reported..claim.range.end))
+    }
+
+    /// Items of a claim that another could do: those not reported in progress, or
+    /// all that are not done when only the results are outstanding.
+    fn pending(&self, claim: &Claim) -> Ranges {
+        let unreported = self.unreported(claim);
+        if unreported.is_empty() {
+            self.open.within(&claim.range)
+        } else {
+            unreported
+        }
     }
 
     /// Seconds in which the rest of a claim was to be done, and seconds since
