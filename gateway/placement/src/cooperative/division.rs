@@ -2,8 +2,9 @@
 //! where the sides meet.
 //!
 //! * **Chunks.** A side claims a range from its end: half of its fair share of
-//!   what is free (guided self-scheduling, by the sides' measured paces), so
-//!   chunks shrink towards the end and all sides end together; but enough items
+//!   what is free (guided self-scheduling, by the sides' measured paces and by
+//!   when those that are not up yet are expected), so chunks shrink towards the
+//!   end and all sides end together; but enough items
 //!   that the overhead of a chunk stays below a tenth of its work, as long as
 //!   that is no more than the whole fair share.
 //! * **Staging.** Items may travel to a side's store ahead of the work, from the
@@ -127,10 +128,6 @@ impl State {
             },
             transfer_s_per_item: 0.0,
         }
-    }
-
-    fn rate(&self) -> f64 {
-        1.0 / self.pace().max(LEAST_PACE)
     }
 }
 
@@ -267,7 +264,7 @@ impl Division {
     pub fn claim(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
         let now = sane_seconds(now).unwrap_or(0.0);
         let state = self.sides.get(side).filter(|s| !s.lost)?;
-        let (range, twin) = match self.chunk(state) {
+        let (range, twin) = match self.chunk(state, now) {
             Some(range) => (range, false),
             // Its items are on their way.
             None if !self.free.is_empty() => return None,
@@ -289,7 +286,7 @@ impl Division {
     }
 
     /// A free range at the side's end.
-    fn chunk(&self, state: &State) -> Option<Range<usize>> {
+    fn chunk(&self, state: &State, now: f64) -> Option<Range<usize>> {
         let mut run = match state.side.end {
             End::Front => self.free.first()?.clone(),
             End::Back => self.free.last()?.clone(),
@@ -302,8 +299,14 @@ impl Division {
                 return None;
             }
         }
-        let all: f64 = self.alive().map(State::rate).sum();
-        let fair = self.free.len() as f64 * state.rate() / all.max(f64::MIN_POSITIVE);
+        let free = self.free.len() as f64;
+        let courses: Vec<Course> = self.alive().map(|s| s.course(now)).collect();
+        // It asks: so it is ready now, whatever was expected.
+        let mine = Course {
+            ready_s: state.start_s,
+            ..state.course(now)
+        };
+        let fair = worked_by(&mine, finish(free, &courses)).min(free);
         let worth = state.side.chunk_overhead_s / (OVERHEAD * state.pace().max(LEAST_PACE));
         let size = (fair / 2.0).ceil().max(worth.min(fair).ceil()).max(1.0) as usize;
         let size = size.min(run.len());
