@@ -10,4 +10,5 @@ pub mod log;
 pub mod replay;
 pub mod report;
 pub mod score;
+pub mod simulate;
 pub mod workload;

@@ -275,7 +275,11 @@ impl Lines {
         let mut line = Line {
             slope,
             intercept: height,
-            least_items: self.points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min),
+            least_items: self
+                .points
+                .iter()
+                .map(|p| p.0)
+                .fold(f64::INFINITY, f64::min),
         };
         // What a run costs besides its items is no gain: where the line would
         // say so, it goes through the origin.
