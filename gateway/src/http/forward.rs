@@ -202,7 +202,8 @@ pub(super) async fn forward(
         action: wanted.action(),
         features: Features::new(wanted.items.unwrap_or(1) as f64, wanted.bytes as f64),
         pinned: wanted.runtime.as_deref(),
-        avoid: None,
+        avoid: &[],
+        deadline_s: None,
     };
     if length.is_none_or(|length| length > REPLAYABLE) {
         let upload = Upload::Streaming(body, limit, Arc::default());
@@ -224,8 +225,15 @@ pub(super) async fn forward(
             failure,
             again: None,
         }) => Err(failure),
-        Err(Failed { again: avoid, .. }) => {
-            let ask = Ask { avoid, ..ask };
+        Err(Failed {
+            again: Some(failed),
+            ..
+        }) => {
+            let avoid = [failed];
+            let ask = Ask {
+                avoid: &avoid,
+                ..ask
+            };
             send(gateway, deployed, again, upload(), &ask, wanted)
                 .await
                 .map_err(|failed| failed.failure)

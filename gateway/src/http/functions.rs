@@ -105,7 +105,8 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
         action,
         features: Features::new(items as f64, bytes as f64),
         pinned: None,
-        avoid: None,
+        avoid: &[],
+        deadline_s: None,
     };
     let (choice, reason) = match gateway.scheduler.place(&deployed, &ask) {
         Ok(placed) => (

@@ -86,14 +86,15 @@ pub async fn run(
     });
     let begun = Instant::now();
     let mut job = job.clone();
-    let mut avoid = None;
+    let mut avoid: Vec<usize> = Vec::new();
     let mut lost_s = 0.0;
     loop {
         let ask = Ask {
             action: &job.action,
             features: Features::new(staged.items as f64, staged.bytes as f64),
             pinned: job.pinned.as_deref(),
-            avoid,
+            avoid: &avoid,
+            deadline_s: None,
         };
         let placed = gateway
             .scheduler
@@ -123,12 +124,12 @@ pub async fn run(
             Err(Failed {
                 failure,
                 again: true,
-            }) if avoid.is_none() => {
+            }) if avoid.is_empty() => {
                 warn!(invocation = %job.invocation, runtime = %info.name, "once more after: {}", failure.problem);
                 events.tell(|| Event::Retry {
                     reason: failure.problem.to_string(),
                 });
-                avoid = Some(placed.runtime);
+                avoid.push(placed.runtime);
                 lost_s = begun.elapsed().as_secs_f64();
             }
             Err(Failed { failure, .. }) => {

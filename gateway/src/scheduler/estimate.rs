@@ -19,8 +19,10 @@ pub struct Ask<'a> {
     pub features: Features,
     /// The runtime that the caller insists on.
     pub pinned: Option<&'a str>,
-    /// A runtime that failed this invocation already; taken only if there is no other.
-    pub avoid: Option<usize>,
+    /// Runtimes that failed this invocation already; taken only if there is no other.
+    pub avoid: &'a [usize],
+    /// Seconds from now by which the answer is wanted.
+    pub deadline_s: Option<f64>,
 }
 
 /// A choice, with what it rests on.
@@ -93,12 +95,12 @@ impl Scheduler {
         let any_other = ask.pinned.is_none()
             && considered
                 .iter()
-                .any(|c| c.available && Some(c.runtime) != ask.avoid);
+                .any(|c| c.available && !ask.avoid.contains(&c.runtime));
         let candidates: Vec<Candidate<'_>> = considered
             .iter()
             .map(|c| Candidate {
                 runtime: &self.runtimes()[c.runtime].name,
-                available: c.available && !(any_other && Some(c.runtime) == ask.avoid),
+                available: c.available && !(any_other && ask.avoid.contains(&c.runtime)),
                 estimate: Some(&c.estimate),
             })
             .collect();
