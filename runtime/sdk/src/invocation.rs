@@ -4,7 +4,7 @@
 use crate::batch::{Batch, BatchOutcome, is_item_type};
 use crate::call::Call;
 use crate::exchange::query_pairs;
-use crate::pod_state::{Ended, Pod, Running};
+use crate::pod_state::{Ended, Pod, Running, RunningBatch};
 use crate::reply::{self, Reply};
 use crate::{Function, Request, Response};
 use bytes::{Bytes, BytesMut};
@@ -133,6 +133,7 @@ async fn run<F: Function>(
     let (started, has_started) = oneshot::channel();
     let job = BatchJob {
         pod: Arc::clone(pod),
+        _batch: call.invocation().map(|id| pod.runs(id)),
         _running: running,
         call: call.clone(),
         source,
@@ -308,6 +309,7 @@ enum BatchSource {
 /// A batch on its thread.
 struct BatchJob<F: Function> {
     pod: Arc<Pod<F>>,
+    _batch: Option<RunningBatch<F>>,
     _running: Running<F>,
     call: Call,
     source: BatchSource,
@@ -330,6 +332,7 @@ impl<F: Function> BatchJob<F> {
             call,
             source,
             lines,
+            _batch,
             _running,
         } = self;
         let worked = guarded(|| work(&pod, &call, source, started, lines));

@@ -33,6 +33,9 @@ pub(crate) struct Pod<F> {
     function: OnceLock<F>,
     busy: AtomicUsize,
     idle: Notify,
+    /// Batches that run, by the identity of their invocation.
+    batches: Mutex<Vec<String>>,
+    batch_ended: Notify,
     counts: Counts,
     /// Seconds by stage of the start.
     start_s: Mutex<BTreeMap<String, f64>>,
@@ -70,6 +73,23 @@ impl<F: Function> Drop for Running<F> {
     }
 }
 
+/// A batch that runs, told by the identity of its invocation.
+pub(crate) struct RunningBatch<F: Function> {
+    pod: Arc<Pod<F>>,
+    invocation: String,
+}
+
+impl<F: Function> Drop for RunningBatch<F> {
+    fn drop(&mut self) {
+        let mut batches = self.pod.batches();
+        if let Some(at) = batches.iter().position(|id| *id == self.invocation) {
+            batches.swap_remove(at);
+        }
+        drop(batches);
+        self.pod.batch_ended.notify_waiters();
+    }
+}
+
 impl<F: Function> Pod<F> {
     pub(crate) fn new(context: Context, transfer: Transfer) -> Self {
         Self {
@@ -81,6 +101,8 @@ impl<F: Function> Pod<F> {
             function: OnceLock::new(),
             busy: AtomicUsize::new(0),
             idle: Notify::new(),
+            batches: Mutex::default(),
+            batch_ended: Notify::new(),
             counts: Counts::default(),
             start_s: Mutex::default(),
             stages_s: Mutex::default(),
@@ -160,6 +182,32 @@ impl<F: Function> Pod<F> {
                 return;
             }
             idle.await;
+        }
+    }
+
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a batch runs, until what is returned is dropped.
+    pub(crate) fn runs(self: &Arc<Self>, invocation: &str) -> RunningBatch<F> {
+        self.batches().push(invocation.to_owned());
+        RunningBatch {
+            pod: Arc::clone(self),
+            invocation: invocation.to_owned(),
+        }
+    }
+
+    /// Returns when no batch of this invocation runs.
+    pub(crate) async fn until_ended(&self, invocation: &str) {
+        loop {
+            let mut ended = std::pin::pin!(self.batch_ended.notified());
+            // Registered before the look, so that no end between the two is missed.
+            ended.as_mut().enable();
+            if !self.batches().iter().any(|id| id == invocation) {
+                return;
+            }
+            ended.await;
         }
     }
 
