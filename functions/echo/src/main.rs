@@ -39,7 +39,6 @@ fn main() -> ExitCode {
 #[derive(Serialize, Deserialize)]
 struct Part {
     items: Vec<Value>,
-    failed_items: u64,
     model: Option<String>,
 }
 
@@ -184,6 +183,10 @@ impl Function for Echo {
         let mut items = Vec::with_capacity(total);
         let mut failed_items = 0;
         for (position, item) in batch.items().iter().enumerate() {
+            // Another pod may have done the rest of a part meanwhile.
+            if position >= batch.limit() {
+                break;
+            }
             wait(delay, call)?;
             if die_at == Some(position) {
                 return Err(die("exit"));
@@ -214,15 +217,15 @@ impl Function for Echo {
                     "a training is not divided",
                 ));
             }
+            let worked = items.len() as u64;
             let part = Part {
                 items,
-                failed_items,
                 model: model.clone(),
             };
             return Ok(BatchOutcome {
                 content_type: "application/json".to_owned(),
                 body: serde_json::to_vec(&part).map_err(unanswerable)?,
-                items: total as u64,
+                items: worked,
                 failed_items,
                 model,
             });
@@ -250,12 +253,16 @@ impl Function for Echo {
     fn merge(&self, merge: &Merge, _call: &Call) -> Result<BatchOutcome, Problem> {
         let mut all = Part {
             items: Vec::new(),
-            failed_items: 0,
             model: None,
         };
-        for (number, bytes) in merge.parts().iter().enumerate() {
-            let part: Part = serde_json::from_slice(bytes)
-                .map_err(|error| Problem::new(400, "part_invalid", error.to_string()))?;
+        let mut failed_items = 0;
+        for (number, result) in merge.parts().iter().enumerate() {
+            let invalid = |detail: String| Problem::new(400, "part_invalid", detail);
+            let part: Part = serde_json::from_slice(&result.bytes)
+                .map_err(|error| invalid(error.to_string()))?;
+            let taken = part.items.get(result.take.clone()).ok_or_else(|| {
+                invalid(format!("a part has no items {:?}", result.take))
+            })?;
             if number > 0 && part.model != all.model {
                 return Err(Problem::new(
                     409,
@@ -263,15 +270,16 @@ impl Function for Echo {
                     format!("parts of models {:?} and {:?}", all.model, part.model),
                 ));
             }
-            all.items.extend(part.items);
-            all.failed_items += part.failed_items;
+            let failed = taken.iter().filter(|item| item.get("error").is_some());
+            failed_items += failed.count() as u64;
+            all.items.extend_from_slice(taken);
             all.model = part.model;
         }
         Ok(BatchOutcome {
             content_type: "application/json".to_owned(),
             body: answer(merge.action(), &all.items).into_bytes(),
             items: all.items.len() as u64,
-            failed_items: all.failed_items,
+            failed_items,
             model: all.model,
         })
     }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use stoic_runtime::Placement;
 use stoic_sdk::protocol::ZIP_MEDIA_TYPE;
 use stoic_sdk::{
-    Batch, BatchOutcome, Call, Context, Function, Merge, PodReport, Problem, Sample,
+    Batch, BatchOutcome, Call, Context, Function, ItemError, Merge, PodReport, Problem, Sample,
 };
 
 /// Pixels per side that the backbone is first run with.
@@ -94,11 +94,18 @@ impl Function for Wildlife {
     fn merge(&self, merge: &Merge, call: &Call) -> Result<BatchOutcome, Problem> {
         let format = format_of(merge.parameter("format"))?;
         let mut parts = Vec::with_capacity(merge.parts().len());
-        for bytes in merge.parts() {
+        for result in merge.parts() {
             call.check()?;
-            let part: Answer = serde_json::from_slice(bytes)
-                .map_err(|e| Problem::new(400, "part_invalid", e.to_string()))?;
-            parts.push(part);
+            let invalid = |detail: String| Problem::new(400, "part_invalid", detail);
+            let part: Answer =
+                serde_json::from_slice(&result.bytes).map_err(|e| invalid(e.to_string()))?;
+            let items = part.items.get(result.take.clone());
+            let items =
+                items.ok_or_else(|| invalid(format!("a part has no items {:?}", result.take)))?;
+            parts.push(Answer {
+                items: items.to_vec(),
+                ..part
+            });
         }
         let whole = Answer::merged(parts).ok_or_else(|| {
             Problem::new(
@@ -185,6 +192,10 @@ impl Wildlife {
         let size = serving.metadata.size;
         let items = batch.items();
         let decode = |position: usize| {
+            // Another pod may have done the rest of a part meanwhile.
+            if position >= batch.limit() {
+                return Err(ItemError::new("item_given_up", "done elsewhere"));
+            }
             let bytes = batch.read(position)?;
             let pixels = pixels::decode(&bytes, size, size, self.limits).map_err(item_error)?;
             Ok(Views {
@@ -192,7 +203,10 @@ impl Wildlife {
                 pixels: vec![pixels],
             })
         };
-        let results = self.extractors.workers.run(items.len(), decode, call)?;
+        let mut results = self.extractors.workers.run(items.len(), decode, call)?;
+        let given_up = |r: &Result<_, ItemError>| matches!(r, Err(e) if e.code == "item_given_up");
+        let worked = results.iter().position(given_up);
+        results.truncate(worked.unwrap_or(items.len()));
         let seen: Vec<_> = results
             .iter()
             .filter_map(|r| r.as_ref().ok()?.first())

@@ -88,12 +88,35 @@ pub struct MergeRequest {
     pub invocation: String,
     /// The action of the batch.
     pub action: String,
-    /// The results of its parts, in the order of the items; together they are the whole batch.
-    pub parts: Vec<PackageRef>,
+    /// The results of its parts, in the order of the items; what is taken of them is the whole batch.
+    pub parts: Vec<MergePart>,
     /// Where the result goes. Absent: the result travels in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputRef>,
     /// Query parameters of the invocation; such as `format` apply here, and not to the parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+}
+
+/// The result of one part of a batch, and which of its items are taken: two pods may have worked the
+/// same items, and each counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergePart {
+    /// Presigned `GET`.
+    pub url: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Items taken, counted from the part's first.
+    pub take: ItemRange,
+}
+
+/// Body of `PUT /_stoic/limit`: a part that is being worked ends earlier than it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRequest {
+    /// Identity of the invocation.
+    pub invocation: String,
+    /// `first` of the part's [`PartRef`].
+    pub first: u64,
+    /// Items of the part that are still wanted, from its first on.
+    pub items: u64,
 }

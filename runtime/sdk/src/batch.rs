@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use stoic_package::{Item, ItemError, Kind, Limits, Package};
 use stoic_protocol::{BatchRequest, ItemRange, ModelRef, PackageRef, PartRef, Problem};
@@ -21,6 +22,7 @@ pub struct Batch {
     range: Range<usize>,
     /// Of a part, the items as the whole batch numbers them.
     part: Option<Vec<Item>>,
+    limit: Arc<AtomicUsize>,
     model_output: Option<ModelRef>,
     /// With what a model is put; none where the batch is local.
     transfer: Option<Transfer>,
@@ -101,6 +103,7 @@ impl Batch {
             parameters,
             range: 0..input.items().len(),
             part: None,
+            limit: Arc::new(AtomicUsize::new(input.items().len())),
             input,
             model_output: None,
             transfer: None,
@@ -151,6 +154,7 @@ impl Batch {
             action: request.action,
             parameters: request.parameters,
             input,
+            limit: Arc::new(AtomicUsize::new(range.len())),
             range,
             part,
             model_output: request.model_output,
@@ -192,6 +196,19 @@ impl Batch {
     #[must_use]
     pub fn is_part(&self) -> bool {
         self.part.is_some()
+    }
+
+    /// How many of [`items`](Self::items) are still wanted. All of them, but for a part whose last
+    /// items another pod has done meanwhile. It only ever shrinks; a function that works parts looks
+    /// at it before each item, ends there, and answers with the items before it.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The limit, to be lowered from outside.
+    pub(crate) fn limiter(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.limit)
     }
 
     /// The bytes of the item at a position in [`items`](Self::items). Waits until they are there;

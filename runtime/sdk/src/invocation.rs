@@ -133,7 +133,7 @@ async fn run<F: Function>(
     let (started, has_started) = oneshot::channel();
     let job = BatchJob {
         pod: Arc::clone(pod),
-        _batch: call.invocation().map(|id| pod.runs(id)),
+        batch: call.invocation().map(|id| pod.runs(id)),
         _running: running,
         call: call.clone(),
         source,
@@ -309,7 +309,7 @@ enum BatchSource {
 /// A batch on its thread.
 struct BatchJob<F: Function> {
     pod: Arc<Pod<F>>,
-    _batch: Option<RunningBatch<F>>,
+    batch: Option<RunningBatch<F>>,
     _running: Running<F>,
     call: Call,
     source: BatchSource,
@@ -332,11 +332,12 @@ impl<F: Function> BatchJob<F> {
             call,
             source,
             lines,
-            _batch,
+            batch,
             _running,
         } = self;
-        let worked = guarded(|| work(&pod, &call, source, started, lines));
+        let worked = guarded(|| work(&pod, &call, source, started, lines, batch.as_ref()));
         count_unheard(&pod, &call);
+        drop(batch);
         worked
     }
 }
@@ -347,16 +348,19 @@ fn work<F: Function>(
     source: BatchSource,
     started: oneshot::Sender<u64>,
     lines: bool,
+    running: Option<&RunningBatch<F>>,
 ) -> Result<Worked, Problem> {
     let function = pod.loaded()?;
     let (batch, output) = match source {
         BatchSource::Url(mut request) => {
             let output = request.output.take();
+            let part = request.part;
             let transfer = pod.transfer.clone();
-            (
-                Batch::remote(*request, transfer, call, F::ITEM_TYPES)?,
-                output,
-            )
+            let batch = Batch::remote(*request, transfer, call, F::ITEM_TYPES)?;
+            if let (Some(part), Some(running)) = (part, running) {
+                running.is_part(part.first, batch.limiter());
+            }
+            (batch, output)
         }
         BatchSource::Body {
             action,

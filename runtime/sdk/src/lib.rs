@@ -29,7 +29,7 @@ pub use call::Call;
 pub use context::{Context, Model, Precision};
 pub use exchange::{Request, Response};
 pub use function::Function;
-pub use merge::Merge;
+pub use merge::{Merge, PartResult};
 pub use server::serve;
 
 pub use bytes::Bytes;

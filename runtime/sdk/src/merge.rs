@@ -8,6 +8,7 @@ use crate::transfer::Transfer;
 use crate::{Function, Response, reply};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 use stoic_protocol::{MergeRequest, Problem, ProgressLine};
@@ -17,7 +18,16 @@ use stoic_protocol::{MergeRequest, Problem, ProgressLine};
 pub struct Merge {
     action: String,
     parameters: BTreeMap<String, String>,
-    parts: Vec<Bytes>,
+    parts: Vec<PartResult>,
+}
+
+/// The result of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartResult {
+    /// What [`Function::batch`] made of it.
+    pub bytes: Bytes,
+    /// The items that count, as positions in the part: another pod may have done the others.
+    pub take: Range<usize>,
 }
 
 impl Merge {
@@ -26,7 +36,7 @@ impl Merge {
     pub fn local(
         action: &str,
         parameters: BTreeMap<String, String>,
-        parts: impl IntoIterator<Item = Bytes>,
+        parts: impl IntoIterator<Item = PartResult>,
     ) -> Self {
         Self {
             action: action.to_owned(),
@@ -47,9 +57,9 @@ impl Merge {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// What [`Function::batch`] made of each part, in the order of the items.
+    /// The parts, in the order of the batch's items.
     #[must_use]
-    pub fn parts(&self) -> &[Bytes] {
+    pub fn parts(&self) -> &[PartResult] {
         &self.parts
     }
 }
@@ -84,7 +94,11 @@ fn work<F: Function>(
     let transfer: &Transfer = &pod.transfer;
     let mut parts = Vec::with_capacity(request.parts.len());
     for part in &request.parts {
-        parts.push(transfer.fetch_blocking(&part.url, 0..part.bytes, part.bytes, call)?);
+        let position = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        parts.push(PartResult {
+            bytes: transfer.fetch_blocking(&part.url, 0..part.bytes, part.bytes, call)?,
+            take: position(part.take.start)..position(part.take.end),
+        });
     }
     let merge = Merge::local(&request.action, request.parameters.clone(), parts);
     let began = Instant::now();

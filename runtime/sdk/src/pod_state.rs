@@ -33,8 +33,9 @@ pub(crate) struct Pod<F> {
     function: OnceLock<F>,
     busy: AtomicUsize,
     idle: Notify,
-    /// Batches that run, by the identity of their invocation.
-    batches: Mutex<Vec<String>>,
+    /// Batches that run.
+    batches: Mutex<Vec<Listed>>,
+    batch_number: AtomicU64,
     batch_ended: Notify,
     counts: Counts,
     /// Seconds by stage of the start.
@@ -73,19 +74,34 @@ impl<F: Function> Drop for Running<F> {
     }
 }
 
+/// A batch that runs, as others find it.
+#[derive(Debug)]
+struct Listed {
+    number: u64,
+    invocation: String,
+    /// Of a part: its first item, and how many of its items are wanted.
+    part: Option<(u64, Arc<AtomicUsize>)>,
+}
+
 /// A batch that runs, told by the identity of its invocation.
 pub(crate) struct RunningBatch<F: Function> {
     pod: Arc<Pod<F>>,
-    invocation: String,
+    number: u64,
+}
+
+impl<F: Function> RunningBatch<F> {
+    /// Lets others lower the limit of the part that it is.
+    pub(crate) fn is_part(&self, first: u64, limit: Arc<AtomicUsize>) {
+        let mut batches = self.pod.batches();
+        if let Some(listed) = batches.iter_mut().find(|b| b.number == self.number) {
+            listed.part = Some((first, limit));
+        }
+    }
 }
 
 impl<F: Function> Drop for RunningBatch<F> {
     fn drop(&mut self) {
-        let mut batches = self.pod.batches();
-        if let Some(at) = batches.iter().position(|id| *id == self.invocation) {
-            batches.swap_remove(at);
-        }
-        drop(batches);
+        self.pod.batches().retain(|b| b.number != self.number);
         self.pod.batch_ended.notify_waiters();
     }
 }
@@ -102,6 +118,7 @@ impl<F: Function> Pod<F> {
             busy: AtomicUsize::new(0),
             idle: Notify::new(),
             batches: Mutex::default(),
+            batch_number: AtomicU64::new(0),
             batch_ended: Notify::new(),
             counts: Counts::default(),
             start_s: Mutex::default(),
@@ -185,17 +202,37 @@ impl<F: Function> Pod<F> {
         }
     }
 
-    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Listed>> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a batch runs, until what is returned is dropped.
     pub(crate) fn runs(self: &Arc<Self>, invocation: &str) -> RunningBatch<F> {
-        self.batches().push(invocation.to_owned());
+        let number = self.batch_number.fetch_add(1, Ordering::Relaxed);
+        self.batches().push(Listed {
+            number,
+            invocation: invocation.to_owned(),
+            part: None,
+        });
         RunningBatch {
             pod: Arc::clone(self),
-            invocation: invocation.to_owned(),
+            number,
         }
+    }
+
+    /// Lowers the limit of a part that runs; false where there is none such.
+    pub(crate) fn limit(&self, invocation: &str, first: u64, items: usize) -> bool {
+        let batches = self.batches();
+        let mut found = false;
+        for listed in batches.iter().filter(|b| b.invocation == invocation) {
+            if let Some((of, limit)) = &listed.part
+                && *of == first
+            {
+                limit.fetch_min(items, Ordering::Relaxed);
+                found = true;
+            }
+        }
+        found
     }
 
     /// Returns when no batch of this invocation runs.
@@ -204,7 +241,7 @@ impl<F: Function> Pod<F> {
             let mut ended = std::pin::pin!(self.batch_ended.notified());
             // Registered before the look, so that no end between the two is missed.
             ended.as_mut().enable();
-            if !self.batches().iter().any(|id| id == invocation) {
+            if !self.batches().iter().any(|b| b.invocation == invocation) {
                 return;
             }
             ended.await;

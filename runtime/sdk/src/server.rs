@@ -21,7 +21,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stoic_protocol::{Problem, paths};
+use stoic_protocol::{LimitRequest, Problem, paths};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -304,6 +304,9 @@ async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>)
         }
         paths::SAMPLE if get => or_problem(sample(pod, &request).await),
         paths::ENDED if get => or_problem(until_ended(pod, &request).await),
+        paths::LIMIT if request.method() == Method::PUT => {
+            or_problem(limit(pod, request.into_body()).await)
+        }
         paths::MERGE if request.method() == Method::POST => {
             or_problem(merge_parts(pod, request.into_body()).await)
         }
@@ -385,6 +388,25 @@ async fn until_ended<F: Function>(
     tokio::time::timeout(within, pod.until_ended(&invocation))
         .await
         .map_err(|_| Problem::new(409, "invocation_running", "the batch still runs"))?;
+    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    Ok(answer)
+}
+
+async fn limit<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer, Problem> {
+    let invalid = |detail: String| Problem::new(400, "limit_invalid", detail);
+    let body = Limited::new(body, OWN_BODY_BYTES)
+        .collect()
+        .await
+        .map_err(|error| invalid(error.to_string()))?
+        .to_bytes();
+    let request: LimitRequest =
+        serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    let items = usize::try_from(request.items).unwrap_or(usize::MAX);
+    if !pod.limit(&request.invocation, request.first, items) {
+        let detail = "no such part runs in this pod";
+        return Err(Problem::new(404, "part_absent", detail));
+    }
     let mut answer = http::Response::new(reply::Reply::Whole(None));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
