@@ -14,6 +14,7 @@ pub mod history;
 pub mod http;
 pub mod link;
 pub mod metrics;
+pub mod mode;
 pub mod pods;
 pub mod requester;
 pub mod runnable;

@@ -1,7 +1,7 @@
 //! Prometheus metrics. Handles are resolved when a function is deployed, so that the request path only
 //! adds to counters.
 
-use crate::history::Parts;
+use crate::history::{Parts, Race};
 use crate::pods::Start;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Invocations {
@@ -38,6 +39,19 @@ struct Pods {
     state: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloudSeconds {
+    function: String,
+    runtime: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Losers {
+    function: String,
+    runtime: String,
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -47,6 +61,8 @@ pub struct Metrics {
     stages: Family<Stages, Histogram, fn() -> Histogram>,
     pods: Family<Pods, Gauge>,
     dropped: Gauge,
+    cloud: Family<CloudSeconds, Counter<f64, AtomicU64>>,
+    losers: Family<Losers, Histogram, fn() -> Histogram>,
 }
 
 /// The meters of one function on one runtime.
@@ -87,6 +103,11 @@ fn seconds() -> Histogram {
     ])
 }
 
+/// From a millisecond to a second.
+fn endings() -> Histogram {
+    Histogram::new([0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("stoic");
@@ -117,7 +138,23 @@ impl Default for Metrics {
             "Records not written because the disk was too slow",
             dropped.clone(),
         );
+        let cloud = Family::default();
+        registry.register_with_unit(
+            "cloud",
+            "Cloud time of races between edge and cloud: saved, lost, used; per GPU",
+            Unit::Seconds,
+            cloud.clone(),
+        );
+        let losers = Family::new_with_constructor(endings as fn() -> Histogram);
+        registry.register_with_unit(
+            "loser_ended",
+            "From the decision that a pod's work is not wanted until the pod is idle or gone",
+            Unit::Seconds,
+            losers.clone(),
+        );
         Self {
+            cloud,
+            losers,
             registry,
             invocations,
             failures,
@@ -156,6 +193,42 @@ impl Metrics {
             deployment: stage("deployment"),
             processing: stage("processing"),
         }
+    }
+
+    /// Adds what a race cost the cloud.
+    pub fn raced(&self, function: &str, race: &Race) {
+        let kinds = [
+            ("saved", race.saved_s),
+            ("lost", race.lost_s),
+            ("used", race.used_s),
+        ];
+        for (kind, seconds) in kinds {
+            let labels = CloudSeconds {
+                function: function.to_owned(),
+                runtime: race.runtime.clone(),
+                kind,
+            };
+            self.cloud.get_or_create(&labels).inc_by(seconds.max(0.0));
+        }
+    }
+
+    /// A pod whose work was not wanted any more was idle, or gone, after so many seconds.
+    pub fn ended(&self, function: &str, runtime: &str, seconds: f64) {
+        let labels = Losers {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+        };
+        self.losers.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Counts an invocation that several runtimes shared.
+    pub fn shared(&self, function: &str, runtime: &str, start: &str) {
+        let labels = Invocations {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+            start: start.to_owned(),
+        };
+        self.invocations.get_or_create(&labels).inc();
     }
 
     /// Counts a failure.

@@ -8,12 +8,14 @@ mod validate;
 
 pub use units::Bandwidth;
 
+use crate::mode::Mode;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stoic_placement::hedge::Budget;
 
 /// Why a configuration was refused: one line that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,11 @@ pub struct PlacementConfig {
     pub calibration_window: usize,
     /// Seed of every random draw of the placement.
     pub seed: u64,
+    /// Mode of invocations that ask for none; where a function cannot run in it, `selector`.
+    pub mode: Mode,
+    /// What hedging may cost: runtime seconds that pods beside the first may be held in vain, pods
+    /// deployed at once, and the least gain for the price.
+    pub hedge: Budget,
 }
 
 /// Deployment of pods.
@@ -115,6 +122,10 @@ pub struct EmulatedLinkConfig {
     /// Round-trip time.
     #[serde(with = "humantime_serde")]
     pub rtt: Duration,
+    /// While this file exists the link is down: all connections break; if it holds the word `hold`,
+    /// everything on the way waits instead. For demonstrations and tests of outages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<PathBuf>,
 }
 
 /// Emulated deployment delays, drawn from a trace.
@@ -223,6 +234,8 @@ impl Default for PlacementConfig {
             calibration_period: 10,
             calibration_window: 100,
             seed: 2020,
+            mode: Mode::Selector,
+            hedge: Budget::default(),
         }
     }
 }
@@ -260,6 +273,7 @@ fn default_sites() -> BTreeMap<String, SiteConfig> {
         emulated_link: Some(EmulatedLinkConfig {
             bandwidth: Bandwidth::megabits(70.79),
             rtt: Duration::from_millis(20),
+            outage: None,
         }),
         emulated_deployment: Some(EmulatedDeploymentConfig {
             trace: "nautilus".to_owned(),

@@ -37,6 +37,14 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY, at REAL NOT NULL, site TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL
     ) STRICT;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+", "
+    ALTER TABLE measurements ADD COLUMN items_by TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE measurements ADD COLUMN cloud_runtime TEXT;
+    ALTER TABLE measurements ADD COLUMN cloud_saved REAL NOT NULL DEFAULT 0;
+    ALTER TABLE measurements ADD COLUMN cloud_lost REAL NOT NULL DEFAULT 0;
+    ALTER TABLE measurements ADD COLUMN cloud_used REAL NOT NULL DEFAULT 0;
+    CREATE INDEX measurements_raced ON measurements (function, mode, cloud_runtime)
+        WHERE cloud_runtime IS NOT NULL;
 "];
 
 /// Brings the database to the newest schema.

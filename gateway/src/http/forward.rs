@@ -203,7 +203,7 @@ pub(super) async fn forward(
         features: Features::new(wanted.items.unwrap_or(1) as f64, wanted.bytes as f64),
         pinned: wanted.runtime.as_deref(),
         avoid: &[],
-        deadline_s: None,
+        deadline_s: wanted.deadline_s(),
     };
     if length.is_none_or(|length| length > REPLAYABLE) {
         let upload = Upload::Streaming(body, limit, Arc::default());
@@ -390,7 +390,7 @@ fn respond(
             action: wanted.action().to_owned(),
             runtime: info.name.clone(),
             site: info.site.clone(),
-            mode: wanted.mode_name().to_owned(),
+            mode: wanted.single_mode().name().to_owned(),
             items: wanted.items.unwrap_or(1),
             bytes: wanted.bytes,
             start: lease.start.name().to_owned(),

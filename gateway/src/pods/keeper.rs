@@ -52,6 +52,7 @@ impl Pool {
             Some(link) => link.open(started.address).await,
             None => Ok(started.address),
         };
+        let mut unwanted = false;
         let pod = {
             let mut state = self.state.lock();
             state.failures = 0;
@@ -61,8 +62,9 @@ impl Pool {
             match (entry, reach) {
                 (Some(entry), Ok(reach)) => {
                     let pod = entry.started(&started, reach);
+                    unwanted = entry.unwanted;
                     entry.enter(
-                        if closed {
+                        if closed || unwanted {
                             PodState::Draining
                         } else {
                             PodState::Warming
@@ -82,6 +84,11 @@ impl Pool {
         let emulated_s = started.emulated_s;
         self.runtime
             .spawn(Arc::clone(&self).watch(Arc::clone(&pod), started));
+        if unwanted {
+            // Measured all the same: it was up.
+            self.report(ordered, emulated_s, true);
+            return self.stop(pod).await;
+        }
         if self.state.lock().closed {
             return self.stop(pod).await;
         }

@@ -93,6 +93,8 @@ pub(super) struct Entry {
     /// Version of the model it has loaded.
     pub(super) model: Option<String>,
     pub(super) served: u64,
+    /// On its way, and nobody wants it any more.
+    pub(super) unwanted: bool,
 }
 
 impl Entry {
@@ -107,6 +109,7 @@ impl Entry {
             running: Vec::new(),
             model: None,
             served: 0,
+            unwanted: false,
         }
     }
 

@@ -274,6 +274,9 @@ impl Pool {
                     retry_after_s: (ahead.ceil() as u64).clamp(1, 3600),
                 });
             }
+            for entry in &mut state.pods {
+                entry.unwanted = false;
+            }
             let (answer, waiting) = oneshot::channel();
             state.waiting.push_back(Waiter {
                 since: now,
@@ -289,6 +292,26 @@ impl Pool {
             Err(_) => Err(AcquireError::TimedOut {
                 waited_s: self.options.queue_wait.as_secs(),
             }),
+        }
+    }
+
+    /// Returns pods that are on their way for nobody: as soon as they are up they are ended, unless
+    /// somebody asks for one meanwhile, or they are to be standbys.
+    pub fn give_back(&self) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiter| !waiter.answer.is_closed());
+        let places = self.options.concurrency as usize;
+        let wanted = state.waiting.len().div_ceil(places.max(1));
+        let mut spare = state.coming().count().saturating_sub(wanted);
+        spare = spare.min(
+            state
+                .alive()
+                .saturating_sub(self.options.standby.min as usize),
+        );
+        let coming = |e: &&mut Entry| e.state == PodState::Deploying && !e.unwanted;
+        // The youngest first: the others are up sooner, for whoever comes next.
+        for entry in state.pods.iter_mut().rev().filter(coming).take(spare) {
+            entry.unwanted = true;
         }
     }
 
@@ -487,6 +510,13 @@ impl Lease {
         {
             entry.enter(PodState::Draining, now);
         }
+    }
+
+    /// Kills the pod: it goes on with what was given up.
+    pub async fn kill(&self) {
+        self.condemn();
+        let site = &self.pool.options.site;
+        site.stop(&self.pod.id, Duration::ZERO).await;
     }
 
     /// The pool that gave the lease.

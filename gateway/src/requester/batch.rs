@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stoic_placement::Features;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Pods that may die of one batch before it is given up: it may be the batch that kills them.
 const DEATHS: usize = 2;
@@ -191,7 +191,9 @@ pub async fn run(
     let mut avoid: Vec<usize> = Vec::new();
     let (mut deaths, mut lost_s) = (0, 0.0);
     if job.mode == Mode::Auto {
-        job.mode = places::fastest(gateway, &job, staged);
+        let (mode, cloud, why) = places::fastest(gateway, &job, staged);
+        info!(invocation = %job.invocation, "auto: {why}");
+        (job.mode, job.runtime) = (mode, cloud);
     }
     loop {
         let ask = job.ask(staged, &avoid);
@@ -238,7 +240,7 @@ pub async fn run(
             });
             lost_s = begun.elapsed().as_secs_f64();
             if job.mode.several() {
-                job.mode = Mode::Selector;
+                (job.mode, job.runtime) = (Mode::Selector, None);
             }
             continue;
         }

@@ -12,13 +12,17 @@ use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stoic_protocol::{
-    BATCH_MEDIA_TYPE, BatchRequest, MergeRequest, NDJSON_MEDIA_TYPE, Problem, ProgressLine,
+    BATCH_MEDIA_TYPE, BatchRequest, LimitRequest, MergeRequest, NDJSON_MEDIA_TYPE, Problem,
+    ProgressLine,
 };
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Longest line a pod may send.
 const LINE_LIMIT: usize = 64 << 20;
+
+/// Longest that a pod may take to hear that less is wanted of it.
+const LIMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a pod says when it is done.
 #[derive(Debug)]
@@ -172,16 +176,39 @@ pub async fn work(
     Session::open(pod).await?.work(request, timeout, step).await
 }
 
-/// Returns as soon as an invocation no longer runs in a pod, or after `within`; says whether it does
-/// not. A pod that cannot be asked says no.
-pub async fn ended(pod: &Pod, invocation: &str, within: Duration) -> bool {
+/// Returns as soon as an invocation no longer runs in a pod, or after `within`, and says whether it does
+/// not. Two round trips of the link to it come on top. A pod that cannot be asked says no.
+pub async fn ended(pod: &Pod, invocation: &str, within: Duration, rtt: Duration) -> bool {
     let path = format!(
         "{}?invocation={invocation}&within_ms={}",
         stoic_protocol::paths::ENDED,
         within.as_millis()
     );
     let asked = link::exchange(pod.reach, Method::GET, &path, None, Bytes::new(), 1 << 16);
-    matches!(tokio::time::timeout(within, asked).await, Ok(Ok(answer)) if answer.status() == 204)
+    let answered = tokio::time::timeout(within + 2 * rtt, asked).await;
+    matches!(answered, Ok(Ok(answer)) if answer.status() == 204)
+}
+
+/// Tells a pod that of a part that it works only so many items are still wanted. One that does not hear
+/// it works the others in vain.
+pub async fn limit(pod: &Pod, invocation: &str, first: u64, items: u64) {
+    let request = LimitRequest {
+        invocation: invocation.to_owned(),
+        first,
+        items,
+    };
+    let Ok(body) = serde_json::to_vec(&request) else {
+        return;
+    };
+    let told = link::exchange(
+        pod.reach,
+        Method::PUT,
+        stoic_protocol::paths::LIMIT,
+        Some("application/json"),
+        body.into(),
+        1 << 16,
+    );
+    let _ = tokio::time::timeout(LIMIT_TIMEOUT, told).await;
 }
 
 fn died(error: impl std::fmt::Display) -> PodError {

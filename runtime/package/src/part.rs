@@ -128,16 +128,20 @@ impl Divider {
 
     fn zip(&self, items: &[Item], records: &[Range<u64>]) -> Result<Part, PackageError> {
         let mut part = Part::new();
-        let mut directory = Vec::new();
+        // The records lie side by side, but for those of files that are no items: one read for all.
+        let span = records.first().map_or(0, |r| r.start)..records.last().map_or(0, |r| r.end);
+        let length = |range: &Range<u64>| usize::try_from(range.end - range.start).unwrap_or(0);
+        let mut read = vec![0; length(&span)];
+        self.source
+            .read_at(span.start, &mut read)
+            .map_err(PackageError::Io)?;
+        let mut directory = Vec::with_capacity(read.len());
         for (item, record) in items.iter().zip(records) {
             let offset = small(part.bytes)?;
             part.source(item.span.clone());
+            let from = length(&(span.start..record.start));
             let start = directory.len();
-            let length = usize::try_from(record.end - record.start).unwrap_or(0);
-            directory.resize(start + length, 0);
-            self.source
-                .read_at(record.start, &mut directory[start..])
-                .map_err(PackageError::Io)?;
+            directory.extend_from_slice(&read[from..from + length(record)]);
             // The entry lies elsewhere now, and there is one disk.
             put(&mut directory[start..], 34, &0u16.to_le_bytes())?;
             put(&mut directory[start..], 42, &offset.to_le_bytes())?;
