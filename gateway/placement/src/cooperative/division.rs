@@ -100,6 +100,8 @@ struct State {
     arrived: usize,
     /// Items from here to the end have arrived or are on their way.
     sent: usize,
+    /// Seconds its first chunk takes before its first item, until it has begun.
+    start_s: f64,
 }
 
 impl State {
@@ -107,6 +109,19 @@ impl State {
     fn pace(&self) -> f64 {
         let (seconds, items) = self.worked;
         (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS)
+    }
+
+    /// How it is expected to go on from `now`.
+    fn course(&self, now: f64) -> Course {
+        Course {
+            ready_s: (self.side.ready_at - now).max(0.0) + self.start_s,
+            seconds_per_item: if self.lost {
+                f64::INFINITY
+            } else {
+                self.pace()
+            },
+            transfer_s_per_item: 0.0,
+        }
     }
 
     fn rate(&self) -> f64 {
@@ -166,6 +181,7 @@ impl Division {
                     twice: 0,
                     arrived: items,
                     sent: items,
+                    start_s: 0.0,
                 })
                 .collect(),
             free: Ranges::of(0..items),
@@ -215,6 +231,29 @@ impl Division {
     pub fn expect(&mut self, side: usize, ready_at: f64) {
         if let (Some(state), Some(at)) = (self.sides.get_mut(side), sane_seconds(ready_at)) {
             state.side.ready_at = at;
+        }
+    }
+
+    /// Says what a side takes before its first item (loading a model), once. It
+    /// is no part of its pace.
+    pub fn starts(&mut self, side: usize, seconds: f64) {
+        if let (Some(state), Some(seconds)) = (self.sides.get_mut(side), sane_seconds(seconds)) {
+            state.start_s = seconds;
+        }
+    }
+
+    /// Takes in that a side works its first item of its oldest claim from now
+    /// on: what went before was its start, a transfer or a connection.
+    pub fn began(&mut self, side: usize, now: f64) {
+        let now = sane_seconds(now).unwrap_or(0.0);
+        let Some(state) = self.sides.get_mut(side) else {
+            return;
+        };
+        state.start_s = 0.0;
+        if let Some(claim) = self.claims.iter_mut().find(|c| c.side == side) {
+            claim.since = now;
+            claim.reported_at = claim.reported_at.max(now);
+            claim.transfer_s = 0.0;
         }
     }
 
@@ -349,7 +388,7 @@ impl Division {
             claim.reported_at
         };
         if claim.reported == 0 {
-            due += state.side.chunk_overhead_s + claim.transfer_s;
+            due += state.side.chunk_overhead_s + claim.transfer_s + state.start_s;
         }
         (due, (now - claim.reported_at.max(began)).max(0.0))
     }
@@ -421,7 +460,8 @@ impl Division {
         });
         if let Some((items, seconds)) = learned {
             let state = &mut self.sides[side];
-            let worked = (seconds - state.side.chunk_overhead_s).max(0.0);
+            let worked = (seconds - state.side.chunk_overhead_s - state.start_s).max(0.0);
+            state.start_s = 0.0;
             state.worked.0 = FORGET * state.worked.0 + worked;
             state.worked.1 = FORGET * state.worked.1 + items as f64;
         }
@@ -497,6 +537,13 @@ impl Division {
             .collect()
     }
 
+    /// Where the work on a range can end: behind its last item that is not done;
+    /// `None` when all of it is.
+    #[must_use]
+    pub fn open_end(&self, range: &Range<usize>) -> Option<usize> {
+        self.open.within(range).last().map(|run| run.end)
+    }
+
     /// What a side holds, oldest first.
     #[must_use]
     pub fn held(&self, side: usize) -> Vec<Range<usize>> {
@@ -505,6 +552,18 @@ impl Division {
             .filter(|c| c.side == side)
             .map(|c| c.range.clone())
             .collect()
+    }
+
+    /// How many items of `range` have still to travel to a side when it works
+    /// them now; none for a side that nothing travels to.
+    #[must_use]
+    pub fn unstaged(&self, side: usize, range: &Range<usize>) -> usize {
+        match self.sides.get(side) {
+            Some(state) if state.side.transfer_s_per_item > 0.0 => {
+                range.len() - self.staged(side, range)
+            }
+            _ => 0,
+        }
     }
 
     /// Whether a side works `range` a second time.
@@ -534,15 +593,7 @@ impl Division {
         // Nobody needs to be sent what is done or under way elsewhere.
         let end = self.free.last().map_or(0, |run| run.end).min(state.sent);
         let least = self.free.first().map_or(end, |run| run.start);
-        let courses: Vec<Course> = self
-            .sides
-            .iter()
-            .map(|s| Course {
-                ready_s: (s.side.ready_at - now).max(0.0),
-                seconds_per_item: if s.lost { f64::INFINITY } else { s.pace() },
-                transfer_s_per_item: 0.0,
-            })
-            .collect();
+        let courses: Vec<Course> = self.sides.iter().map(|s| s.course(now)).collect();
         let left = self.open.len() as f64;
         let share = worked_by(&courses[side], finish(left, &courses)).min(left);
         if share < 0.5 {
@@ -563,12 +614,14 @@ impl Division {
         Some(range)
     }
 
-    /// The items that [`stage`](Self::stage) gave last have arrived.
+    /// Items that [`stage`](Self::stage) gave have arrived, for this side or for
+    /// another whose store it shares.
     pub fn staged_up_to(&mut self, side: usize, range: &Range<usize>) {
         if let Some(state) = self.sides.get_mut(side)
-            && range.start >= state.sent
+            && range.end >= state.arrived
         {
             state.arrived = state.arrived.min(range.start);
+            state.sent = state.sent.min(state.arrived);
         }
     }
 
@@ -584,14 +637,7 @@ impl Division {
     #[must_use]
     pub fn expected_rest(&self, now: f64) -> f64 {
         let now = sane_seconds(now).unwrap_or(0.0);
-        let courses: Vec<Course> = self
-            .alive()
-            .map(|s| Course {
-                ready_s: (s.side.ready_at - now).max(0.0),
-                seconds_per_item: s.pace(),
-                transfer_s_per_item: 0.0,
-            })
-            .collect();
+        let courses: Vec<Course> = self.alive().map(|s| s.course(now)).collect();
         finish(self.open.len() as f64, &courses)
     }
 }
