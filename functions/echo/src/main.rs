@@ -302,7 +302,7 @@ impl Function for Echo {
     fn use_model(&self, version: &str, path: &Path) -> Result<(), Problem> {
         let unusable = |detail: String| Problem::new(422, "model_unusable", detail);
         let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-        serde_json::from_str::<serde_json::Value>(&text)
+        serde_json::from_str::<Value>(&text)
             .map_err(|error| unusable(format!("an echo model is JSON: {error}")))?;
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Some(version.to_owned());
         Ok(())

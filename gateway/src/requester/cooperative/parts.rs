@@ -29,22 +29,6 @@ impl Results {
         self.parts.push(part);
     }
 
-    /// One past the last item of a range that is still to be done; none where all are.
-    pub(super) fn open_end(&self, range: &Range<usize>) -> Option<usize> {
-        let mut end = range.end;
-        loop {
-            let behind = self
-                .taken
-                .iter()
-                .find(|(done, _)| done.start < end && done.end >= end);
-            match behind {
-                Some((done, _)) if done.start <= range.start => return None,
-                Some((done, _)) => end = done.start,
-                None => return (end > range.start).then_some(end),
-            }
-        }
-    }
-
     /// What is taken of which part, in the order of the items.
     pub(super) fn in_order(&self) -> Vec<(&PartResult, Range<usize>)> {
         let mut taken: Vec<&(Range<usize>, usize)> = self.taken.iter().collect();
@@ -97,13 +81,9 @@ mod tests {
         results.add(part(0..4), vec![0..4]);
         results.add(part(6..9), vec![6..9]);
         assert!(!results.whole(9));
-        assert_eq!(results.open_end(&(2..8)), Some(6));
-        assert_eq!(results.open_end(&(1..4)), None);
-        assert_eq!(results.open_end(&(4..6)), Some(6));
         // Worked by two: the middle is new.
         results.add(part(3..7), vec![4..6]);
         assert!(results.whole(9));
-        assert_eq!(results.open_end(&(0..9)), None);
         let taken: Vec<_> = results
             .in_order()
             .into_iter()

@@ -256,7 +256,7 @@ impl Shared<'_> {
             return;
         };
         // What others did meanwhile is not done again.
-        let Some(end) = self.results.open_end(&items) else {
+        let Some(end) = self.division.open_end(&items) else {
             return self.give_back(side, &items);
         };
         let items = items.start..end;
@@ -358,6 +358,8 @@ impl Shared<'_> {
         let now = self.now();
         match happening {
             Happening::Nothing => {}
+            // It came too late: as every idle pod it goes after its idle time.
+            Happening::Acquired(Ok(_)) if self.sides[side].given_up.is_some() => {}
             Happening::Acquired(Ok(lease)) => {
                 let this = &mut self.sides[side];
                 self.events.tell(|| Event::Working {
@@ -600,7 +602,7 @@ impl Shared<'_> {
         let (Some(running), Some(lease)) = (&mut this.running, &this.lease) else {
             return;
         };
-        let end = self.results.open_end(&running.items);
+        let end = self.division.open_end(&running.items);
         let Some(end) = end.filter(|end| *end < running.limit) else {
             return;
         };
@@ -696,8 +698,6 @@ impl Shared<'_> {
         worked_s: f64,
         predicted: stoic_placement::Part,
     ) -> Result<BatchAnswer, Failed> {
-        self.told = self.staged.items;
-        self.tell();
         // Dropping what is under way stops it.
         self.under = FuturesUnordered::new();
         for side in &mut self.sides {
@@ -708,14 +708,13 @@ impl Shared<'_> {
             {
                 if busy {
                     loser::end(self.gateway, lease, &self.job.invocation, self.job);
-                } else if side.largest.is_none() && side.start == Some(Start::Cold) {
-                    // It came up for nothing; as every idle pod it goes after its idle time.
-                    drop(lease);
                 } else {
                     side.lease = Some(lease);
                 }
             }
         }
+        self.told = self.staged.items;
+        self.tell();
         let count = usize::try_from(self.staged.items).unwrap_or(usize::MAX);
         if !self.results.whole(count) {
             let detail = "an item was not counted, or twice";
