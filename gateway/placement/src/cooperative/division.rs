@@ -369,11 +369,23 @@ impl Division {
             .within(&(claim.range.start + claim.reported..claim.range.end))
     }
 
+    /// Seconds per item of a claim under way: what its reports say weighs as much
+    /// as the items that they stand on. So a prediction that is wrong by far is
+    /// found out before the claim is done.
+    fn pace_of(claim: &Claim, state: &State) -> f64 {
+        let items = claim.reported as f64;
+        let seconds = claim.reported_at - claim.since;
+        if items < 1.0 || !seconds.is_finite() || seconds <= 0.0 {
+            return state.pace();
+        }
+        (seconds + PRIOR_ITEMS * state.pace()) / (items + PRIOR_ITEMS)
+    }
+
     /// Seconds in which the rest of a claim was to be done, and seconds since
     /// its last report.
     fn due(&self, claim: &Claim, now: f64) -> (f64, f64) {
         let state = &self.sides[claim.side];
-        let mut due = self.unreported(claim).len() as f64 * state.pace();
+        let mut due = self.unreported(claim).len() as f64 * Self::pace_of(claim, state);
         let began = if claim.since.is_finite() {
             claim.since
         } else {
