@@ -73,7 +73,7 @@ fn the_result_is_that_of_one_pod() {
         (tar_of(&texts), "application/x-tar"),
     ] {
         let path = "/function/shared?delay=10ms";
-        let whole = alone(&gateway, "/function/shared", media, &bytes);
+        let whole = alone(&gateway, path, media, &bytes);
         let answer = call(&gateway, path, "cooperative", media, &bytes).send().ok();
         assert_eq!(answer.body, whole, "{media}");
         assert_eq!(answer.header("x-stoic-mode"), "cooperative");
@@ -183,8 +183,8 @@ fn the_edge_begins_while_the_cloud_is_deployed_and_may_end_before_it_is_up() {
 fn killed(runtime: &str) {
     let gateway = gateway();
     let zip = zip_of(&texts(80));
-    let whole = alone(&gateway, "/function/shared", "application/zip", &zip);
     let path = "/function/shared?delay=20ms";
+    let whole = alone(&gateway, path, "application/zip", &zip);
     let mut lines = call(&gateway, path, "cooperative", "application/zip", &zip)
         .header("accept", "application/x-ndjson")
         .open();
@@ -209,8 +209,8 @@ fn the_edge_pod_dies() {
 fn frozen(runtime: &str) {
     let gateway = gateway();
     let zip = zip_of(&texts(60));
-    let whole = alone(&gateway, "/function/shared", "application/zip", &zip);
     let path = "/function/shared?delay=20ms";
+    let whole = alone(&gateway, path, "application/zip", &zip);
     let mut lines = call(&gateway, path, "cooperative", "application/zip", &zip)
         .header("accept", "application/x-ndjson")
         .open();
@@ -238,8 +238,8 @@ fn outage(kind: &str, back: Option<Duration>) {
     let gateway = Launch::default().config(&config).start();
     deployed(&gateway, json!({}));
     let zip = zip_of(&texts(80));
-    let whole = alone(&gateway, "/function/shared", "application/zip", &zip);
     let path = "/function/shared?delay=20ms";
+    let whole = alone(&gateway, path, "application/zip", &zip);
     let mut lines = call(&gateway, path, "cooperative", "application/zip", &zip)
         .header("accept", "application/x-ndjson")
         .open();
@@ -272,6 +272,21 @@ fn the_link_hangs_for_good() {
 #[test]
 fn the_link_is_delayed() {
     outage("hold", Some(Duration::from_millis(500)));
+}
+
+/// The edge is known for a hundredth of what it takes now, so that it is given everything at first.
+#[test]
+fn a_prediction_that_is_wrong_by_far_is_made_up_for() {
+    let gateway = gateway();
+    let zip = zip_of(&texts(60));
+    let whole = alone(&gateway, "/function/shared", "application/zip", &zip);
+    let path = "/function/shared?delay=30ms";
+    let mut lines = call(&gateway, path, "cooperative", "application/zip", &zip)
+        .header("accept", "application/x-ndjson")
+        .open();
+    let (last, result) = ended(&gateway, &mut lines, 60);
+    assert_eq!(result, whole);
+    assert!(by(&last["measurement"], "cpu") > 3, "{last}");
 }
 
 #[test]

@@ -112,7 +112,9 @@ fn the_edge_is_first_and_the_cloud_is_ended_within_a_tenth_of_a_second() {
     drop(busy);
     until("the loser is ended", || losers(&gateway).0 > 0.0);
     assert_eq!(losers(&gateway), (1.0, 1.0), "{}", gateway.log());
-    gateway.until_idle("raced", 2);
+    until("every pod is idle again", || {
+        gateway.pods("raced").iter().all(|pod| pod["state"] == "idle")
+    });
     // In sum: the account and the metrics say the same.
     let account = until_some("the race is on the account", || {
         let account = gateway.json("/v1/account");
