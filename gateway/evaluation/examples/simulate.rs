@@ -13,7 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let begun = Instant::now();
     let outcome = run_telling(&scenario, batches, seed, &|done, of| {
-        eprintln!("{done} of {of} after {:.2} s", begun.elapsed().as_secs_f64());
+        eprintln!(
+            "{done} of {of} after {:.2} s",
+            begun.elapsed().as_secs_f64()
+        );
     });
     println!(
         "{batches} batches in {:.2} s, learned from {}",

@@ -2,8 +2,9 @@
 //! where the sides meet.
 //!
 //! * **Chunks.** A side claims a range from its end: half of its fair share of
-//!   what is free (guided self-scheduling, by the sides' measured paces), so
-//!   chunks shrink towards the end and all sides end together; but enough items
+//!   what is free (guided self-scheduling, by the sides' measured paces and by
+//!   when those that are not up yet are expected), so chunks shrink towards the
+//!   end and all sides end together; but enough items
 //!   that the overhead of a chunk stays below a tenth of its work, as long as
 //!   that is no more than the whole fair share.
 //! * **Staging.** Items may travel to a side's store ahead of the work, from the
@@ -88,6 +89,10 @@ const TAIL_GAIN: (f64, f64) = (0.05, 0.02);
 /// The least seconds an item is taken to need.
 const LEAST_PACE: f64 = 1e-9;
 
+/// The most seconds an item or a chunk's overhead is taken to need: eleven days,
+/// so that whatever hangs is overdue at some time.
+const MOST_S: f64 = 1e6;
+
 #[derive(Debug, Clone)]
 struct State {
     side: Side,
@@ -108,7 +113,8 @@ impl State {
     /// Seconds per item, staged.
     fn pace(&self) -> f64 {
         let (seconds, items) = self.worked;
-        (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS)
+        let pace = (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS);
+        pace.min(MOST_S)
     }
 
     /// How it is expected to go on from `now`.
@@ -122,10 +128,6 @@ impl State {
             },
             transfer_s_per_item: 0.0,
         }
-    }
-
-    fn rate(&self) -> f64 {
-        1.0 / self.pace().max(LEAST_PACE)
     }
 }
 
@@ -163,7 +165,7 @@ impl Division {
     /// Nothing claimed yet of `items` items.
     #[must_use]
     pub fn new(items: usize, sides: Vec<Side>) -> Self {
-        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0);
+        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0).min(MOST_S);
         Self {
             sides: sides
                 .into_iter()
@@ -262,7 +264,7 @@ impl Division {
     pub fn claim(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
         let now = sane_seconds(now).unwrap_or(0.0);
         let state = self.sides.get(side).filter(|s| !s.lost)?;
-        let (range, twin) = match self.chunk(state) {
+        let (range, twin) = match self.chunk(state, now) {
             Some(range) => (range, false),
             // Its items are on their way.
             None if !self.free.is_empty() => return None,
@@ -284,7 +286,7 @@ impl Division {
     }
 
     /// A free range at the side's end.
-    fn chunk(&self, state: &State) -> Option<Range<usize>> {
+    fn chunk(&self, state: &State, now: f64) -> Option<Range<usize>> {
         let mut run = match state.side.end {
             End::Front => self.free.first()?.clone(),
             End::Back => self.free.last()?.clone(),
@@ -297,8 +299,14 @@ impl Division {
                 return None;
             }
         }
-        let all: f64 = self.alive().map(State::rate).sum();
-        let fair = self.free.len() as f64 * state.rate() / all.max(f64::MIN_POSITIVE);
+        let free = self.free.len() as f64;
+        let courses: Vec<Course> = self.alive().map(|s| s.course(now)).collect();
+        // It asks: so it is ready now, whatever was expected.
+        let mine = Course {
+            ready_s: state.start_s,
+            ..state.course(now)
+        };
+        let fair = worked_by(&mine, finish(free, &courses)).min(free);
         let worth = state.side.chunk_overhead_s / (OVERHEAD * state.pace().max(LEAST_PACE));
         let size = (fair / 2.0).ceil().max(worth.min(fair).ceil()).max(1.0) as usize;
         let size = size.min(run.len());
@@ -331,7 +339,7 @@ impl Division {
                 Some((claim, run, rest))
             })
             .max_by(|a, b| a.2.total_cmp(&b.2))?;
-        let open = self.unreported(claim).len().max(1) as f64;
+        let open = self.pending(claim).len().max(1) as f64;
         let theirs = rest / open;
         let overhead = mine.side.chunk_overhead_s;
         let unstaged = if run.start < mine.arrived {
@@ -352,7 +360,7 @@ impl Division {
 
     /// The last run of items in a claim that nobody else works in earnest.
     fn unshared(&self, claim: &Claim, side: usize, now: f64) -> Option<Range<usize>> {
-        let mut open = self.unreported(claim);
+        let mut open = self.pending(claim);
         for other in &self.claims {
             let same = other.side == claim.side && other.range == claim.range;
             let overdue = self.rest(other, now) > 0.0 && self.late(other, now) > 1.0;
@@ -379,6 +387,17 @@ impl Division {
             return state.pace();
         }
         (seconds + PRIOR_ITEMS * state.pace()) / (items + PRIOR_ITEMS)
+    }
+
+    /// Items of a claim that another could do: those not reported in progress, or
+    /// all that are not done when only the results are outstanding.
+    fn pending(&self, claim: &Claim) -> Ranges {
+        let unreported = self.unreported(claim);
+        if unreported.is_empty() {
+            self.open.within(&claim.range)
+        } else {
+            unreported
+        }
     }
 
     /// Seconds in which the rest of a claim was to be done, and seconds since
