@@ -74,7 +74,9 @@ fn the_result_is_that_of_one_pod() {
     ] {
         let path = "/function/shared?delay=10ms";
         let whole = alone(&gateway, path, media, &bytes);
-        let answer = call(&gateway, path, "cooperative", media, &bytes).send().ok();
+        let answer = call(&gateway, path, "cooperative", media, &bytes)
+            .send()
+            .ok();
         assert_eq!(answer.body, whole, "{media}");
         assert_eq!(answer.header("x-stoic-mode"), "cooperative");
         assert_eq!(answer.header("x-stoic-items"), "61");
@@ -87,12 +89,18 @@ fn the_result_is_that_of_one_pod() {
             .map(|(runtime, items)| (runtime, items.parse().unwrap()))
             .collect();
         assert_eq!(by.iter().map(|(_, items)| items).sum::<u64>(), 61, "{by:?}");
-        assert!(by.len() == 2 && by.iter().all(|(_, items)| *items > 5), "{by:?}");
+        assert!(
+            by.len() == 2 && by.iter().all(|(_, items)| *items > 5),
+            "{by:?}"
+        );
     }
     // Neither parts nor results of parts stay behind.
     stoic_tests::until("everything is cleared", || {
         gateway.stored("cloud/packages/").is_empty()
-            && gateway.stored("results/").iter().all(|key| !key.contains('.'))
+            && gateway
+                .stored("results/")
+                .iter()
+                .all(|key| !key.contains('.'))
     });
 }
 
@@ -150,7 +158,11 @@ fn it_is_quicker_than_either_place_and_says_how_far_each_is() {
         .filter(|e| e["type"] == "transfer")
         .filter_map(|e| e["bytes"].as_u64())
         .sum();
-    assert!(sent > 0 && sent < zip.len() as u64, "{sent} of {}", zip.len());
+    assert!(
+        sent > 0 && sent < zip.len() as u64,
+        "{sent} of {}",
+        zip.len()
+    );
     let working = events.iter().filter(|e| e["type"] == "working").count();
     assert_eq!(working, 2, "one lease a side: {events:?}");
     gateway.until_idle("shared", 2);
@@ -167,7 +179,9 @@ fn the_edge_begins_while_the_cloud_is_deployed_and_may_end_before_it_is_up() {
     gateway.until_idle("shared", 1);
     let zip = zip_of(&texts(20));
     let path = "/function/shared?delay=10ms";
-    let answer = call(&gateway, path, "cooperative", "application/zip", &zip).send().ok();
+    let answer = call(&gateway, path, "cooperative", "application/zip", &zip)
+        .send()
+        .ok();
     assert_eq!(answer.header("x-stoic-runtime"), "edge");
     assert_eq!(answer.header("x-stoic-items-by"), "cpu=0;edge=20");
     assert_eq!(answer.header("x-stoic-cloud-lost"), "0.0000");
@@ -175,7 +189,9 @@ fn the_edge_begins_while_the_cloud_is_deployed_and_may_end_before_it_is_up() {
     let zip = zip_of(&texts(150));
     gateway.until_idle("shared", 2);
     let path = "/function/shared?delay=20ms";
-    let answer = call(&gateway, path, "cooperative", "application/zip", &zip).send().ok();
+    let answer = call(&gateway, path, "cooperative", "application/zip", &zip)
+        .send()
+        .ok();
     assert_eq!(answer.header("x-stoic-runtime"), "edge+cpu");
 }
 
@@ -219,7 +235,11 @@ fn frozen(runtime: &str) {
     let begun = Instant::now();
     let (_, result) = ended(&gateway, &mut lines, 60);
     assert_eq!(result, whole);
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]

@@ -104,7 +104,10 @@ fn the_edge_is_first_and_the_cloud_is_ended_within_a_tenth_of_a_second() {
     assert_eq!(resolved["both"], true, "{resolved}");
     let last = lines.event("result");
     let m = &last["measurement"];
-    assert_eq!((&m["runtime"], &m["mode"]), (&json!("edge"), &json!("duplicator")));
+    assert_eq!(
+        (&m["runtime"], &m["mode"]),
+        (&json!("edge"), &json!("duplicator"))
+    );
     whole(&gateway, &last, 20);
     assert!(m["race"]["lost_s"].as_f64().unwrap() > 0.1, "{m}");
     assert_eq!(m["race"]["saved_s"], 0.0);
@@ -113,7 +116,10 @@ fn the_edge_is_first_and_the_cloud_is_ended_within_a_tenth_of_a_second() {
     until("the loser is ended", || losers(&gateway).0 > 0.0);
     assert_eq!(losers(&gateway), (1.0, 1.0), "{}", gateway.log());
     until("every pod is idle again", || {
-        gateway.pods("raced").iter().all(|pod| pod["state"] == "idle")
+        gateway
+            .pods("raced")
+            .iter()
+            .all(|pod| pod["state"] == "idle")
     });
     // In sum: the account and the metrics say the same.
     let account = until_some("the race is on the account", || {
@@ -121,7 +127,10 @@ fn the_edge_is_first_and_the_cloud_is_ended_within_a_tenth_of_a_second() {
         account.as_array().unwrap().first().cloned()
     });
     assert_eq!(account["runtime"], "cpu");
-    assert_eq!((&account["races"], &account["edge_wins"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&account["races"], &account["edge_wins"]),
+        (&json!(1), &json!(1))
+    );
     assert_eq!(account["lost_s"], m["race"]["lost_s"]);
     let lost = metric(&gateway, "stoic_cloud_seconds_total", "kind=\"lost\"");
     assert!((lost - m["race"]["lost_s"].as_f64().unwrap()).abs() < 1e-9);
@@ -241,7 +250,11 @@ fn outage(kind: &str) {
     let begun = Instant::now();
     let last = lines.event("result");
     assert_eq!(last["measurement"]["runtime"], "edge");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     whole(&gateway, &last, 30);
     std::fs::remove_file(&file).unwrap();
 }

@@ -13,7 +13,10 @@ fn gateway() -> Gateway {
     let warm = json!({"edge": 1, "cpu": 1});
     let spec = json!({"input": "batch", "divisible": true, "standby": warm});
     gateway.deploy(&echo("shared", spec));
-    gateway.deploy(&echo("whole", json!({"input": "batch", "standby": {"edge": 1}})));
+    gateway.deploy(&echo(
+        "whole",
+        json!({"input": "batch", "standby": {"edge": 1}}),
+    ));
     let edge = json!({"input": "batch", "divisible": true, "runtimes": ["edge"]});
     gateway.deploy(&echo("local", edge));
     let cloud = json!({"input": "batch", "divisible": true, "runtimes": ["cpu"]});
@@ -86,7 +89,8 @@ fn every_mode_answers_the_same_and_says_which_it_was() {
         let rows = gateway.json("/v1/measurements?function=shared&limit=20");
         let rows = rows.as_array().unwrap();
         let all = ["selector", "hedged", "duplicator", "cooperative"];
-        all.iter().all(|mode| rows.iter().any(|row| row["mode"] == *mode))
+        all.iter()
+            .all(|mode| rows.iter().any(|row| row["mode"] == *mode))
     });
 }
 
@@ -148,7 +152,10 @@ fn a_hedge_keeps_the_first_and_returns_the_others() {
     // Deployments of different lengths, so that the intervals are wide.
     for _ in 0..3 {
         for runtime in ["cpu", "spare"] {
-            let _ = gateway.batch("/function/far", runtime, &zip_of(&texts(2))).send().ok();
+            let _ = gateway
+                .batch("/function/far", runtime, &zip_of(&texts(2)))
+                .send()
+                .ok();
         }
         until("the pods went", || gateway.pods("far").is_empty());
     }

@@ -422,7 +422,9 @@ impl Gateway {
     pub fn pod_on(&self, function: &str, runtime: &str) -> u32 {
         until_some(&format!("a pod of {function} on {runtime}"), || {
             let pods = self.pods(function).into_iter();
-            let pid = pods.filter(|pod| pod["runtime"] == runtime).find_map(|pod| pod["pid"].as_u64());
+            let pid = pods
+                .filter(|pod| pod["runtime"] == runtime)
+                .find_map(|pod| pod["pid"].as_u64());
             pid.and_then(|pid| u32::try_from(pid).ok())
         })
     }

@@ -24,7 +24,8 @@ use stoic_sdk::http::StatusCode;
 use stoic_sdk::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use stoic_sdk::http::request::Parts;
 use stoic_sdk::{
-    Batch, BatchOutcome, Call, Context, Function, Merge, PodReport, Problem, Request, Response, Sample,
+    Batch, BatchOutcome, Call, Context, Function, Merge, PodReport, Problem, Request, Response,
+    Sample,
 };
 use zip::write::SimpleFileOptions;
 
@@ -260,9 +261,10 @@ impl Function for Echo {
             let invalid = |detail: String| Problem::new(400, "part_invalid", detail);
             let part: Part = serde_json::from_slice(&result.bytes)
                 .map_err(|error| invalid(error.to_string()))?;
-            let taken = part.items.get(result.take.clone()).ok_or_else(|| {
-                invalid(format!("a part has no items {:?}", result.take))
-            })?;
+            let taken = part
+                .items
+                .get(result.take.clone())
+                .ok_or_else(|| invalid(format!("a part has no items {:?}", result.take)))?;
             if number > 0 && part.model != all.model {
                 return Err(Problem::new(
                     409,

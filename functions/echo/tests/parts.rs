@@ -64,17 +64,26 @@ fn parts_that_overlap_merge_to_the_whole() {
     // Items 8 to 12 were done twice; each is taken once.
     for (range, take) in [(0..12, [0, 8]), (8..20, [0, 12]), (20..30, [0, 10])] {
         let answer = pod.batch("*/*", &part(&store, &zip, range.clone(), json!({})));
-        assert_eq!(answer.header("x-stoic-items"), Some(&*range.len().to_string()));
+        assert_eq!(
+            answer.header("x-stoic-items"),
+            Some(&*range.len().to_string())
+        );
         let path = format!("/part-{}", range.start);
         parts.push((store.keep(&path, &answer.body), answer.body.len(), take));
     }
     let merged = merge(&pod, &parts).json();
     assert_eq!(merged["value"], whole);
-    assert_eq!((&merged["items"], &merged["failed_items"]), (&json!(30), &json!(0)));
+    assert_eq!(
+        (&merged["items"], &merged["failed_items"]),
+        (&json!(30), &json!(0))
+    );
     // More than a part holds is not taken from it.
     parts[0].2 = [0, 13];
     let refused = merge(&pod, &parts);
-    assert_eq!((refused.status, refused.code()), (400, "part_invalid".to_owned()));
+    assert_eq!(
+        (refused.status, refused.code()),
+        (400, "part_invalid".to_owned())
+    );
     let refused = pod.send("POST", "/_stoic/merge", "", b"{}");
     assert_eq!(refused.code(), "merge_invalid");
 }
@@ -103,8 +112,16 @@ fn a_part_ends_where_it_is_told_to_meanwhile() {
         answer.join().unwrap()
     });
     let last = lines.last().unwrap();
-    assert_eq!((&last["type"], &last["items"]), (&json!("result"), &json!(5)), "{last}");
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert_eq!(
+        (&last["type"], &last["items"]),
+        (&json!("result"), &json!(5)),
+        "{last}"
+    );
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
     let kept: Value = serde_json::from_slice(&store.object("/out").unwrap()).unwrap();
     let items = kept["items"].as_array().unwrap();
     let indices: Vec<u64> = items.iter().map(|i| i["index"].as_u64().unwrap()).collect();
@@ -116,7 +133,12 @@ fn whoever_gave_a_batch_up_learns_when_the_pod_did() {
     let (pod, store) = (Pod::start(ECHO, &[]), Store::start());
     let zip = package(30);
     store.keep("/p.zip", &zip);
-    let request = part(&store, &zip, 0..30, json!({"parameters": {"delay": "100ms"}}));
+    let request = part(
+        &store,
+        &zip,
+        0..30,
+        json!({"parameters": {"delay": "100ms"}}),
+    );
     let ended = |within: u64| {
         let path = format!("/_stoic/ended?invocation=inv-9&within_ms={within}");
         pod.get(&path)
@@ -129,7 +151,11 @@ fn whoever_gave_a_batch_up_learns_when_the_pod_did() {
     let began = Instant::now();
     drop(stream);
     assert_eq!(ended(1000).status, 204);
-    assert!(began.elapsed() < Duration::from_millis(90), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(90),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(pod.metric("stoic_pod_cancelled_total"), 1.0);
 }
 
@@ -139,5 +165,8 @@ fn a_part_that_is_not_in_its_batch_is_refused() {
     let zip = package(40);
     store.keep("/p.zip", &zip);
     let refused = pod.batch("*/*", &part(&store, &zip, 20..40, json!({})));
-    assert_eq!((refused.status, refused.code()), (400, "part_invalid".to_owned()));
+    assert_eq!(
+        (refused.status, refused.code()),
+        (400, "part_invalid".to_owned())
+    );
 }

@@ -70,12 +70,18 @@ impl Config {
             return refuse("placement: processing_points and calibration_window need at least 2, calibration_period at least 1".to_owned());
         }
         if self.placement.mode == Mode::Pinned {
-            return refuse("placement.mode: `pinned` needs a runtime for each invocation; name another mode".to_owned());
+            return refuse(
+                "placement.mode: `pinned` needs a runtime for each invocation; name another mode"
+                    .to_owned(),
+            );
         }
         let hedge = &self.placement.hedge;
         let sane = |value: f64| value.is_finite() && value >= 0.0;
         if !sane(hedge.seconds) || !sane(hedge.worth) || hedge.most == 0 {
-            return refuse("placement.hedge: seconds and worth must be zero or more, most at least 1".to_owned());
+            return refuse(
+                "placement.hedge: seconds and worth must be zero or more, most at least 1"
+                    .to_owned(),
+            );
         }
         if self.deployment.attempts == 0 {
             return refuse("deployment.attempts: must be at least 1".to_owned());

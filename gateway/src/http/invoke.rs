@@ -67,7 +67,9 @@ impl Wanted {
             },
         };
         let runtime = text(headers::RUNTIME)?;
-        let mode = text(headers::MODE)?.map(|text| mode(text, runtime)).transpose()?;
+        let mode = text(headers::MODE)?
+            .map(|text| mode(text, runtime))
+            .transpose()?;
         let deadline = text(headers::DEADLINE)?.map(deadline).transpose()?;
         let items = match text(headers::ITEMS)? {
             None => None,
@@ -201,13 +203,17 @@ fn possible(
         ));
     }
     if remote.is_empty() {
-        return impossible(format!("mode {mode} needs a cloud runtime, and {name} has none"));
+        return impossible(format!(
+            "mode {mode} needs a cloud runtime, and {name} has none"
+        ));
     }
     if mode == Mode::Hedged {
         return Ok(());
     }
     if home.is_empty() {
-        return impossible(format!("mode {mode} needs an edge runtime, and {name} has none"));
+        return impossible(format!(
+            "mode {mode} needs an edge runtime, and {name} has none"
+        ));
     }
     if wanted.action() != "infer" {
         return impossible(format!(

@@ -297,9 +297,11 @@ impl<'a> Race<'a> {
                 return Err(self.both_failed());
             }
             // The function's own verdict is the same everywhere.
-            if let Some(failed) = self.edge.failed.take_if(|f| {
-                !f.again && f.failure.problem.status < 500
-            }) {
+            if let Some(failed) = self
+                .edge
+                .failed
+                .take_if(|f| !f.again && f.failure.problem.status < 500)
+            {
                 return Err(failed);
             }
         }
@@ -409,7 +411,11 @@ impl<'a> Race<'a> {
         single::clear(self.gateway, site, vec![self.staged.key.clone()]);
         let home = &self.gateway.scheduler.runtimes()[self.edge.placed.runtime].site;
         single::clear(self.gateway, home, vec![edges]);
-        let transfer_s = self.cloud.transferred_s.unwrap_or_default().min(ran.began_s);
+        let transfer_s = self
+            .cloud
+            .transferred_s
+            .unwrap_or_default()
+            .min(ran.began_s);
         let waited = Waited {
             transfer_s,
             wait_s: (ran.began_s - transfer_s).max(0.0),
@@ -481,7 +487,9 @@ async fn adopt(gateway: &Gateway, own: &str, key: &str) -> Result<(), Failure> {
     home.put_stream(key, object.body, length, &media, u64::MAX)
         .await?;
     let (home, own) = (home.clone(), own.to_owned());
-    gateway.runtime.spawn(async move { home.delete(&own).await });
+    gateway
+        .runtime
+        .spawn(async move { home.delete(&own).await });
     Ok(())
 }
 

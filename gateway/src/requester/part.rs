@@ -54,10 +54,8 @@ impl Parts {
     pub(super) async fn open(home: &Store, staged: &Staged) -> Result<Self, Failure> {
         let reader = Arc::new(ObjectReader::new(home, &staged.key, staged.bytes));
         let media = staged.content_type.clone();
-        let divider = blocking(move || {
-            Package::open(reader, &media, Limits::default())?.divider()
-        })
-        .await?;
+        let divider =
+            blocking(move || Package::open(reader, &media, Limits::default())?.divider()).await?;
         Ok(Self {
             home: home.clone(),
             key: staged.key.clone(),

@@ -242,8 +242,8 @@ fn give_back(job: &BatchJob, places: &[Placed], kept: &Placed) {
 /// A place in a pod of a runtime.
 pub(super) async fn acquire(job: &BatchJob, placed: &Placed) -> Result<Lease, Failed> {
     let pool = job.deployed.pool(placed.runtime);
-    let pool = pool
-        .ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
+    let pool =
+        pool.ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
     let expected = Expected {
         processing_s: placed.estimate.processing.mean,
     };
@@ -324,11 +324,7 @@ pub(super) fn judged(error: pod::PodError, lease: &Lease, runtime: usize) -> Fai
 }
 
 /// Brings an object home over the link; its size.
-pub(super) async fn home_result(
-    gateway: &Gateway,
-    site: &str,
-    key: &str,
-) -> Result<u64, Failure> {
+pub(super) async fn home_result(gateway: &Gateway, site: &str, key: &str) -> Result<u64, Failure> {
     let store = gateway.stores.site(site)?;
     let moved = store.copy_to(key, gateway.stores.home()?, None).await?;
     // Nobody need wait for this; what cannot be cleared now expires later.

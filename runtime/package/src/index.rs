@@ -98,11 +98,7 @@ impl Package {
             Some(zip) => Some(zip.records(self.source.as_ref())?),
             None => None,
         };
-        Ok(Divider::new(
-            Arc::clone(&self.source),
-            &self.items,
-            records,
-        ))
+        Ok(Divider::new(Arc::clone(&self.source), &self.items, records))
     }
 
     /// The limits it was opened with.

@@ -111,7 +111,10 @@ impl Divider {
     /// [`PackageError::Invalid`] where there are no such items, [`PackageError::Unsupported`] where a
     /// zip would be larger than 4 GiB, or the source cannot be read.
     pub fn part(&self, range: Range<usize>) -> Result<Part, PackageError> {
-        let items = self.items.get(range.clone()).filter(|some| !some.is_empty());
+        let items = self
+            .items
+            .get(range.clone())
+            .filter(|some| !some.is_empty());
         let items = items.ok_or_else(|| {
             PackageError::Invalid(format!(
                 "items {} to {} are not in a package of {}",

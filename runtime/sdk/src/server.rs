@@ -383,8 +383,8 @@ async fn until_ended<F: Function>(
             _ => {}
         }
     }
-    let invocation = invocation
-        .ok_or_else(|| Problem::new(400, "invocation_missing", "name an invocation"))?;
+    let invocation =
+        invocation.ok_or_else(|| Problem::new(400, "invocation_missing", "name an invocation"))?;
     tokio::time::timeout(within, pod.until_ended(&invocation))
         .await
         .map_err(|_| Problem::new(409, "invocation_running", "the batch still runs"))?;

@@ -167,7 +167,8 @@ fn resolved(
     edge_rest_s: Option<f64>,
     cloud_rest_s: Option<f64>,
 ) -> String {
-    let rest = |rest: Option<f64>| rest.map_or("unknown".to_owned(), |s| format!("{} s", seconds(s)));
+    let rest =
+        |rest: Option<f64>| rest.map_or("unknown".to_owned(), |s| format!("{} s", seconds(s)));
     let then = if both {
         "both run, the first one done ends the other"
     } else {

@@ -112,7 +112,11 @@ impl Summary {
             }
         }
         if !self.items_by.is_empty() {
-            let by: Vec<String> = self.items_by.iter().map(|(r, n)| format!("{n} on {r}")).collect();
+            let by: Vec<String> = self
+                .items_by
+                .iter()
+                .map(|(r, n)| format!("{n} on {r}"))
+                .collect();
             head.push_str(&format!(": {}", by.join(", ")));
         }
         if let Some(reason) = &self.reason {

@@ -78,7 +78,12 @@ async fn attempt(
         parameters: job.parameters.clone(),
     };
     let timeout = job.deployed.function.object.spec.timeout;
-    let merged = async { Session::open(&lease.pod).await?.merge(&request, timeout).await };
+    let merged = async {
+        Session::open(&lease.pod)
+            .await?
+            .merge(&request, timeout)
+            .await
+    };
     let merged = merged.await;
     let done = merged.map_err(|error| single::judged(error, &lease, side.placed.runtime))?;
     if side.remote {

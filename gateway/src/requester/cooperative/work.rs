@@ -177,7 +177,10 @@ impl Shared<'_> {
     fn acquire(&mut self, side: usize) {
         let (job, placed) = (self.job.clone(), self.sides[side].placed.clone());
         self.under.push(Box::pin(async move {
-            (side, Happening::Acquired(single::acquire(&job, &placed).await))
+            (
+                side,
+                Happening::Acquired(single::acquire(&job, &placed).await),
+            )
         }));
     }
 
@@ -443,7 +446,10 @@ impl Shared<'_> {
         if !current {
             return Ok(());
         }
-        let seconds = this.running.take().map_or(0.0, |r| r.since.elapsed().as_secs_f64());
+        let seconds = this
+            .running
+            .take()
+            .map_or(0.0, |r| r.since.elapsed().as_secs_f64());
         this.worked_s += seconds;
         this.session = session;
         let done = match worked {
@@ -460,7 +466,11 @@ impl Shared<'_> {
             return Ok(());
         }
         // One batch, one model: a pod that has another is of no use here.
-        if self.model.as_ref().is_some_and(|model| *model != done.model) {
+        if self
+            .model
+            .as_ref()
+            .is_some_and(|model| *model != done.model)
+        {
             self.give_back(side, &items);
             let detail = "the pod serves another model than the other side's";
             self.give_up(side, Failure::new(409, "parts_disagree", detail));
@@ -540,7 +550,8 @@ impl Shared<'_> {
             .filter(|claim| claim.start < items.end && items.start < claim.end)
             .collect();
         for claim in claims {
-            let within = |queued: &Range<usize>| queued.start < claim.end && claim.start < queued.end;
+            let within =
+                |queued: &Range<usize>| queued.start < claim.end && claim.start < queued.end;
             self.sides[side].queue.retain(|queued| !within(queued));
             self.division.failed(side, claim, now);
         }
@@ -576,7 +587,8 @@ impl Shared<'_> {
         for other in 0..self.sides.len() {
             for claim in self.division.moot(other) {
                 let this = &mut self.sides[other];
-                let within = |items: &Range<usize>| items.start >= claim.start && items.end <= claim.end;
+                let within =
+                    |items: &Range<usize>| items.start >= claim.start && items.end <= claim.end;
                 this.queue.retain(|queued| !within(queued));
                 if this.awaited.as_ref().is_some_and(within) {
                     this.awaited = None;
@@ -724,7 +736,9 @@ impl Shared<'_> {
         self.failed_items = merged.failed_items;
         let total_s = self.now();
         let keys: Vec<String> = self.results.keys();
-        let home = self.gateway.scheduler.runtimes()[self.sides[0].placed.runtime].site.clone();
+        let home = self.gateway.scheduler.runtimes()[self.sides[0].placed.runtime]
+            .site
+            .clone();
         single::clear(self.gateway, &home, keys);
         for side in self.sides.iter().filter(|side| side.remote) {
             let keys = side.pieces.iter().map(|p| p.key.clone()).collect();
@@ -753,7 +767,9 @@ impl Shared<'_> {
             let names: Vec<&str> = took.iter().map(|(_, side)| of(side)).collect();
             names.join("+")
         };
-        let mut m = self.job.measure(self.gateway, self.staged, &self.sides[0].placed);
+        let mut m = self
+            .job
+            .measure(self.gateway, self.staged, &self.sides[0].placed);
         m.runtime = joined(|side| &side.name);
         m.site = joined(|side| &side.site);
         m.items_by = self
@@ -803,7 +819,10 @@ impl Shared<'_> {
             invocation = %self.job.invocation, function = self.job.deployed.function.name(), items_by = ?m.items_by,
             mode = %self.job.mode, worked_s, response_s = m.actual.response(), "batch done"
         );
-        let lessons = took.iter().filter_map(|(_, side)| self.lesson(side)).collect();
+        let lessons = took
+            .iter()
+            .filter_map(|(_, side)| self.lesson(side))
+            .collect();
         BatchAnswer {
             pod: joined(|side| &side.pod),
             measurement: m,
@@ -829,6 +848,12 @@ impl Shared<'_> {
 
 async fn size(gateway: &Gateway, key: &str) -> Result<u64, Failure> {
     let head = gateway.stores.home()?.head(key).await?;
-    let absent = || Failure::new(502, "storage_unavailable", "a result is not where the pod put it");
+    let absent = || {
+        Failure::new(
+            502,
+            "storage_unavailable",
+            "a result is not where the pod put it",
+        )
+    };
     head.map(|head| head.bytes).ok_or_else(absent)
 }
