@@ -80,7 +80,7 @@ const PRIOR_ITEMS: f64 = 2.0;
 const FORGET: f64 = 0.5;
 
 /// Seconds of transfer that one staged piece takes.
-const PIECE_S: f64 = 1.0;
+const PIECE_S: f64 = 0.25;
 
 /// The tail is only worked twice when that ends it sooner by this share of what
 /// is left, and by this many seconds.
@@ -605,8 +605,8 @@ impl Division {
             .any(|c| c.side == side && c.range == *range && c.twin)
     }
 
-    /// The next items to send to a side's store, from the back down: about a
-    /// second's worth, and no more than it is expected to work until the sides
+    /// The next items to send to a side's store, from the back down: about a quarter
+    /// of a second's worth, and no more than it is expected to work until the sides
     /// meet. `None` when nothing more is to be sent now. Say
     /// [`staged`](Self::staged_up_to) when they have arrived.
     pub fn stage(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
