@@ -42,7 +42,7 @@ pub struct Gateway {
     /// What lasts.
     pub history: History,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// The async runtime of everything but HTTP connections.
     pub runtime: tokio::runtime::Handle,
     sites: HashMap<String, Arc<dyn Site>>,
@@ -100,7 +100,7 @@ impl Gateway {
             teacher,
             stores,
             history,
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
             sites,
             links,
@@ -277,6 +277,7 @@ impl Gateway {
             queue_length: spec.queue.length,
             queue_wait: spec.queue.wait,
             attempts: self.config.deployment.attempts,
+            backoff: self.config.deployment.backoff,
             grace: self.config.deployment.grace,
         };
         Pool::new(
@@ -290,22 +291,31 @@ impl Gateway {
 
     fn deployment_sink(&self) -> DeploymentSink {
         let (history, teacher) = (self.history.clone(), self.teacher.clone());
+        let metrics = Arc::clone(&self.metrics);
         Arc::new(move |deployment: Deployment| {
             let Deployment {
                 function,
+                version,
                 runtime,
                 seconds,
                 emulated_s,
-                ok,
+                probe,
+                standby,
+                failure,
             } = deployment;
             let record = DeploymentRecord {
                 at: unix_now(),
                 function,
+                version,
                 runtime,
                 seconds,
                 emulated_s,
-                ok,
+                ok: failure.is_none(),
+                probe,
+                standby,
+                failure,
             };
+            metrics.deployed(&record);
             history.deployed(record.clone());
             teacher.tell(Lesson::Deployed(record));
         })

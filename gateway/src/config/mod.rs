@@ -38,6 +38,10 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// Deployment of pods.
     pub deployment: DeploymentConfig,
+    /// Probing of deployment times in the background.
+    pub inquisitor: InquisitorConfig,
+    /// Probing of the links to the sites.
+    pub link: LinkConfig,
     /// Places where pods run.
     pub sites: BTreeMap<String, SiteConfig>,
     /// Resource shapes at those sites, in order of preference where predictions are equal.
@@ -71,12 +75,55 @@ pub struct PlacementConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeploymentConfig {
-    /// Failed starts in a row after which waiting invocations are answered with an error. Between
-    /// them the wait doubles from 100 ms.
+    /// Failed starts in a row after which waiting invocations are answered with an error (paper: 10).
     pub attempts: u32,
+    /// Wait after the first failed start; it doubles with every further one (paper: 100 ms, so that
+    /// ten tries are spread over 51 s).
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
     /// How long a pod that is told to stop may finish its work.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+}
+
+/// The inquisitor (paper, sections 3.4.2 and 3.7): deploys the runtimes that are not at home, runs
+/// nothing in them, takes them down, and so keeps deployment times and availability known.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InquisitorConfig {
+    /// Whether it works at all. Without it, availability follows from what real work meets.
+    pub enabled: bool,
+    /// The inquisitor period (paper: a minute): a function's runtime that no deployment was measured
+    /// on for so long is probed.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// A deployment that takes longer makes the runtime unavailable (paper: 10 minutes).
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Most probes of one function on one runtime in a day (UTC); 0 is no limit.
+    pub daily_budget: u32,
+    /// Most time that these probes hold the runtime in a day; 0 is no limit.
+    #[serde(with = "humantime_serde")]
+    pub daily_time: Duration,
+    /// Where pods share this machine, a probe waits until no work was done here for so long, and gives
+    /// way when some arrives.
+    #[serde(with = "humantime_serde")]
+    pub quiet: Duration,
+}
+
+/// Probes of the links to the sites' stores: their bandwidth and round trip when nothing travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkConfig {
+    /// Whether links are probed. Without it, they are known from the packages that travel.
+    pub probe: bool,
+    /// A link over which nothing was measured for so long is probed.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// Size of the object that is sent.
+    pub size: ByteSize,
+    /// Most that probes send over one link in a day (UTC); 0 is no limit.
+    pub daily_budget: ByteSize,
 }
 
 /// Which machinery runs a site's pods.
@@ -202,6 +249,8 @@ impl Default for Config {
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
+            inquisitor: InquisitorConfig::default(),
+            link: LinkConfig::default(),
             sites: default_sites(),
             runtimes: default_runtimes(cores, crate::sites::gpus_present()),
         }
@@ -230,8 +279,33 @@ impl Default for PlacementConfig {
 impl Default for DeploymentConfig {
     fn default() -> Self {
         Self {
-            attempts: 4,
+            attempts: 10,
+            backoff: Duration::from_millis(100),
             grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for InquisitorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every: Duration::from_secs(60),
+            timeout: Duration::from_secs(600),
+            daily_budget: 480,
+            daily_time: Duration::from_secs(2 * 3600),
+            quiet: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            probe: true,
+            every: Duration::from_secs(300),
+            size: ByteSize::kib(128),
+            daily_budget: ByteSize::mib(64),
         }
     }
 }

@@ -1,6 +1,14 @@
 //! What the types of the configuration cannot say.
 
 use super::{Config, InvalidConfig, nearest};
+use bytesize::ByteSize;
+use std::time::Duration;
+
+/// Shortest and longest period or time-out in the background.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Largest probe of a link: it is made in memory.
+const LARGEST_PROBE: ByteSize = ByteSize::mib(16);
 
 impl Config {
     /// Checks the whole configuration.
@@ -70,6 +78,30 @@ impl Config {
         }
         if self.deployment.attempts == 0 {
             return refuse("deployment.attempts: must be at least 1".to_owned());
+        }
+        if self.deployment.attempts > 20 || self.deployment.backoff > Duration::from_secs(60) {
+            return refuse(
+                "deployment: at most 20 attempts and a backoff of at most a minute: it doubles"
+                    .to_owned(),
+            );
+        }
+        let inquisitor = &self.inquisitor;
+        let lengths = [
+            ("inquisitor.every", inquisitor.every),
+            ("inquisitor.timeout", inquisitor.timeout),
+            ("link.every", self.link.every),
+        ];
+        for (key, length) in lengths {
+            if !(SHORTEST..=LONGEST).contains(&length) {
+                return refuse(format!("{key}: must be from 100 ms to a day"));
+            }
+        }
+        if inquisitor.quiet > LONGEST {
+            return refuse("inquisitor.quiet: more than a day".to_owned());
+        }
+        let (size, most) = (self.link.size.as_u64(), LARGEST_PROBE.as_u64());
+        if size == 0 || size > most {
+            return refuse(format!("link.size: must be from 1 B to {LARGEST_PROBE}"));
         }
         if self.body_limit.as_u64() == 0 {
             return refuse("body_limit: must be more than zero".to_owned());

@@ -8,6 +8,6 @@ mod schema;
 mod worker;
 
 pub use records::{
-    DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, TransferRecord,
+    DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, TransferRecord,
 };
 pub use worker::{History, HistoryError};

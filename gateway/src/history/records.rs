@@ -90,7 +90,7 @@ pub struct Measurement {
 }
 
 /// One deployment of a pod.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeploymentRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -104,10 +104,18 @@ pub struct DeploymentRecord {
     pub emulated_s: f64,
     /// Whether it succeeded.
     pub ok: bool,
+    /// Version of the function; empty in records of older gateways.
+    pub version: String,
+    /// Whether it was the inquisitor's: deployed to be measured, and taken down.
+    pub probe: bool,
+    /// Whether a ready pod stood by on the runtime when it was ordered.
+    pub standby: bool,
+    /// Why it failed.
+    pub failure: Option<String>,
 }
 
 /// One transfer to a site.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransferRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -117,4 +125,13 @@ pub struct TransferRecord {
     pub bytes: u64,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+/// A probe of the link to a site: a small object that was nobody's, and a tiny request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LinkProbe {
+    /// The object's way.
+    pub transfer: TransferRecord,
+    /// Seconds of a round trip.
+    pub rtt_s: f64,
 }

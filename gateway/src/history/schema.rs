@@ -37,6 +37,13 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY, at REAL NOT NULL, site TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL
     ) STRICT;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+", "
+    ALTER TABLE deployments ADD COLUMN version TEXT NOT NULL DEFAULT '';
+    ALTER TABLE deployments ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN standby INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN failure TEXT;
+    ALTER TABLE transfers ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE transfers ADD COLUMN rtt_s REAL;
 "];
 
 /// Brings the database to the newest schema.

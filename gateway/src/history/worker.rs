@@ -1,7 +1,7 @@
 //! The thread that owns the database, and the handle to it.
 
 use super::records::{
-    DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, TransferRecord,
+    DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, TransferRecord,
 };
 use super::schema;
 use crate::function::FunctionObject;
@@ -15,7 +15,7 @@ use tracing::error;
 /// Records that may wait to be written; more are dropped and counted, so that a slow disk never
 /// stops a request.
 const WAITING: usize = 16 * 1024;
-/// Measurements kept; older ones go.
+/// Measurements kept, and as many deployments and transfers; older ones go.
 const KEPT: i64 = 1_000_000;
 
 /// Why the history could not do something.
@@ -47,6 +47,7 @@ enum Order {
     Measurement(Box<Measurement>),
     Deployment(DeploymentRecord),
     Transfer(TransferRecord),
+    LinkProbe(LinkProbe),
 }
 
 /// Handle to the history.
@@ -117,6 +118,11 @@ impl History {
     /// Records a transfer.
     pub fn transferred(&self, transfer: TransferRecord) {
         self.record(Order::Transfer(transfer));
+    }
+
+    /// Records a probe of a link.
+    pub fn link_probed(&self, probe: LinkProbe) {
+        self.record(Order::LinkProbe(probe));
     }
 
     /// Stores a function; on disk when this returns.
@@ -258,26 +264,62 @@ impl History {
     pub async fn deployments(&self, limit: u32) -> Result<Vec<DeploymentRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT * FROM (SELECT id, at, function, runtime, seconds, emulated_s, ok FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
+                "SELECT * FROM (SELECT id, at, function, runtime, seconds, emulated_s, ok, version, probe, standby, failure FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
             )?;
             let rows = statement.query_map([limit], |row| {
-                Ok(DeploymentRecord { at: row.get(1)?, function: row.get(2)?, runtime: row.get(3)?, seconds: row.get(4)?, emulated_s: row.get(5)?, ok: row.get(6)? })
+                Ok(DeploymentRecord { at: row.get(1)?, function: row.get(2)?, runtime: row.get(3)?, seconds: row.get(4)?, emulated_s: row.get(5)?, ok: row.get(6)?, version: row.get(7)?, probe: row.get(8)?, standby: row.get(9)?, failure: row.get(10)? })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The newest transfers, the oldest of them first.
+    /// The newest transfers of packages, the oldest of them first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn transfers(&self, limit: u32) -> Result<Vec<TransferRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement =
-                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers WHERE probe = 0 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+            let rows = statement.query_map([limit], transfer)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest probes of links, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn link_probes(&self, limit: u32) -> Result<Vec<LinkProbe>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement =
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds, rtt_s FROM transfers WHERE probe = 1 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
             let rows = statement.query_map([limit], |row| {
-                Ok(TransferRecord { at: row.get(1)?, site: row.get(2)?, bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0), seconds: row.get(4)? })
+                let rtt_s: Option<f64> = row.get(5)?;
+                Ok(LinkProbe { transfer: transfer(row)?, rtt_s: rtt_s.unwrap_or(0.0) })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The inquisitor's deployments since a moment (seconds since the Unix epoch), by function and
+    /// runtime: how many, and how many seconds they took.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn probes_since(
+        &self,
+        since: f64,
+    ) -> Result<Vec<(String, String, u32, f64)>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT function, runtime, count(*), total(seconds) FROM deployments WHERE probe = 1 AND at >= ?1 GROUP BY function, runtime",
+            )?;
+            let rows = statement.query_map([since], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -332,7 +374,10 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
                         insert_measurement(&transaction, &measurement)?
                     }
                     Order::Deployment(deployment) => insert_deployment(&transaction, &deployment)?,
-                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer)?,
+                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer, None)?,
+                    Order::LinkProbe(probe) => {
+                        insert_transfer(&transaction, &probe.transfer, Some(probe.rtt_s))?;
+                    }
                     Order::Job(job) => {
                         jobs.push(job);
                         break;
@@ -362,11 +407,7 @@ fn insert_measurement(transaction: &Transaction<'_>, m: &Measurement) -> rusqlit
         m.predicted_90.map(|i| i.0), m.predicted_90.map(|i| i.1),
         m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated
     ])?;
-    let id = transaction.last_insert_rowid();
-    if id % 1000 == 0 {
-        transaction.execute("DELETE FROM measurements WHERE id <= ?1", [id - KEPT])?;
-    }
-    Ok(())
+    keep_newest(transaction, "measurements")
 }
 
 fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
@@ -417,22 +458,46 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
 
 fn insert_deployment(transaction: &Transaction<'_>, d: &DeploymentRecord) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok],
+        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok, version, probe, standby, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok, d.version, d.probe, d.standby, d.failure],
     )?;
-    Ok(())
+    keep_newest(transaction, "deployments")
 }
 
-fn insert_transfer(transaction: &Transaction<'_>, t: &TransferRecord) -> rusqlite::Result<()> {
+fn transfer(row: &Row<'_>) -> rusqlite::Result<TransferRecord> {
+    Ok(TransferRecord {
+        at: row.get("at")?,
+        site: row.get("site")?,
+        bytes: u64::try_from(row.get::<_, i64>("bytes")?).unwrap_or(0),
+        seconds: row.get("seconds")?,
+    })
+}
+
+fn insert_transfer(
+    transaction: &Transaction<'_>,
+    t: &TransferRecord,
+    probed_rtt_s: Option<f64>,
+) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO transfers (at, site, bytes, seconds) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO transfers (at, site, bytes, seconds, probe, rtt_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             t.at,
             t.site,
             i64::try_from(t.bytes).unwrap_or(i64::MAX),
-            t.seconds
+            t.seconds,
+            probed_rtt_s.is_some(),
+            probed_rtt_s
         ],
     )?;
+    keep_newest(transaction, "transfers")
+}
+
+/// Every now and then removes what is older than the newest [`KEPT`] of a table; called after an insertion.
+fn keep_newest(transaction: &Transaction<'_>, table: &'static str) -> rusqlite::Result<()> {
+    let id = transaction.last_insert_rowid();
+    if id % 1000 == 0 {
+        transaction.execute(&format!("DELETE FROM {table} WHERE id <= ?1"), [id - KEPT])?;
+    }
     Ok(())
 }
 

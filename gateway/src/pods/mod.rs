@@ -3,14 +3,19 @@
 //! The pool owns every pod's life and hands out leases; it knows no backend beyond the
 //! [`Site`](crate::sites::Site) trait, no prediction and no HTTP.
 
+mod failures;
 mod keeper;
 mod pod;
 mod pool;
+mod probe;
 mod view;
 
+pub use failures::StartFailures;
 pub use keeper::Warmer;
 pub use pod::{Pod, PodState};
 pub use pool::{
-    AcquireError, Deployment, DeploymentSink, Expected, Lease, Load, Pool, PoolOptions, Start,
+    AcquireError, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load, Pool,
+    PoolOptions, Start,
 };
+pub use probe::{Probed, Skipped};
 pub use view::PodView;

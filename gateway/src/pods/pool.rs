@@ -3,11 +3,13 @@
 //! One lock guards the state; nothing is awaited under it. A lease that is dropped gives its place
 //! back and serves the next in the queue.
 
+use super::failures::StartFailures;
 use super::pod::{Entry, Pod, PodState, Running};
+use super::probe::Probe;
 use super::{PodView, Warmer};
 use crate::function::{PublishedModel, Standby};
 use crate::link::EmulatedLink;
-use crate::sites::{Site, StartError};
+use crate::sites::Site;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// Failed tries of one start after which those who can go elsewhere do.
+pub const GIVE_WAY_AFTER: u32 = 3;
 
 /// What a pool is made of.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ pub struct PoolOptions {
     pub queue_wait: Duration,
     /// Failed starts in a row after which those who wait are told.
     pub attempts: u32,
+    /// Wait after the first failed start; it doubles with every further one.
+    pub backoff: Duration,
     /// Time to finish for pods that are told to stop.
     pub grace: Duration,
 }
@@ -61,14 +68,20 @@ pub type DeploymentSink = Arc<dyn Fn(Deployment) + Send + Sync>;
 pub struct Deployment {
     /// Function of the pod.
     pub function: String,
+    /// Version of that function.
+    pub version: String,
     /// Runtime of the pod.
     pub runtime: String,
     /// Seconds from the order to the first answer, model included.
     pub seconds: f64,
     /// Of these, emulated.
     pub emulated_s: f64,
-    /// Whether it succeeded.
-    pub ok: bool,
+    /// Whether it was the inquisitor's: no invocation waited for it.
+    pub probe: bool,
+    /// Whether the pool had a ready pod when it was ordered.
+    pub standby: bool,
+    /// Why it failed; none when it succeeded.
+    pub failure: Option<String>,
 }
 
 /// Whether a ready pod existed when the invocation arrived.
@@ -115,13 +128,14 @@ pub enum AcquireError {
         /// How long it waited, in seconds.
         waited_s: u64,
     },
-    /// Pods cannot be started.
-    #[error("after {attempts} attempts: {error}")]
-    Start {
-        /// Failed starts.
-        attempts: u32,
-        /// The last one.
-        error: StartError,
+    /// Pods cannot be started; says why every try failed.
+    #[error("{0}")]
+    Start(StartFailures),
+    /// The runtime became unavailable while the invocation waited.
+    #[error("the runtime became unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
     },
     /// The function was removed, or the gateway stops.
     #[error("the function is being removed")]
@@ -139,7 +153,7 @@ pub struct Load {
     pub running: Vec<(f64, f64)>,
     /// Waiting invocations: predicted seconds of each.
     pub waiting: Vec<f64>,
-    /// Seconds since the oldest pod that is still being deployed was ordered.
+    /// Seconds since the oldest pod that is still being deployed, a probe included, was ordered.
     pub deploying_s: Option<f64>,
     /// Whether one more pod may be started.
     pub may_grow: bool,
@@ -150,6 +164,8 @@ pub struct Load {
 struct Waiter {
     since: Instant,
     predicted_s: f64,
+    /// Whether it goes elsewhere as soon as pods fail to start here.
+    gives_way: bool,
     answer: oneshot::Sender<Result<Lease, AcquireError>>,
 }
 
@@ -167,16 +183,30 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Pods that work, or will.
+    /// Pods that work, or will; probes are none of them.
     pub(super) fn alive(&self) -> usize {
-        let ending = |e: &&Entry| matches!(e.state, PodState::Draining | PodState::Gone);
-        self.pods.iter().filter(|entry| !ending(entry)).count()
+        let ending = |e: &Entry| matches!(e.state, PodState::Draining | PodState::Gone);
+        self.pods
+            .iter()
+            .filter(|entry| !ending(entry) && entry.probe.is_none())
+            .count()
     }
 
-    /// Pods on their way.
-    fn coming(&self) -> impl Iterator<Item = &Entry> {
-        let coming = |e: &&Entry| matches!(e.state, PodState::Deploying | PodState::Warming);
-        self.pods.iter().filter(coming)
+    /// Pods on their way that will work.
+    pub(super) fn coming(&self) -> impl Iterator<Item = &Entry> {
+        self.pods
+            .iter()
+            .filter(|entry| entry.is_coming() && entry.probe.is_none())
+    }
+
+    /// Whether any pod takes work.
+    pub(super) fn any_ready(&self) -> bool {
+        self.pods.iter().any(|entry| entry.state.takes_work())
+    }
+
+    /// The entry of a pod.
+    pub(super) fn entry(&mut self, name: &str) -> Option<&mut Entry> {
+        self.pods.iter_mut().find(|entry| &*entry.name == name)
     }
 }
 
@@ -256,6 +286,26 @@ impl Pool {
     /// # Errors
     /// See [`AcquireError`].
     pub async fn acquire(self: &Arc<Self>, expected: Expected) -> Result<Lease, AcquireError> {
+        self.take_or_wait(expected, false).await
+    }
+
+    /// As [`acquire`](Self::acquire), for an invocation that can go elsewhere: it is told as soon as a
+    /// start has failed [`GIVE_WAY_AFTER`] times here and no pod is ready, while the tries go on.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub async fn acquire_or_give_way(
+        self: &Arc<Self>,
+        expected: Expected,
+    ) -> Result<Lease, AcquireError> {
+        self.take_or_wait(expected, true).await
+    }
+
+    async fn take_or_wait(
+        self: &Arc<Self>,
+        expected: Expected,
+        gives_way: bool,
+    ) -> Result<Lease, AcquireError> {
         let now = Instant::now();
         let waiting = {
             let mut state = self.state.lock();
@@ -278,6 +328,7 @@ impl Pool {
             state.waiting.push_back(Waiter {
                 since: now,
                 predicted_s: expected.processing_s,
+                gives_way,
                 answer,
             });
             self.grow(&mut state, now);
@@ -337,7 +388,7 @@ impl Pool {
             if state.waiting.len() <= coming * place || !self.may_grow(state) {
                 return;
             }
-            self.add(state, now);
+            self.order(state, now);
         }
     }
 
@@ -345,8 +396,15 @@ impl Pool {
         !state.closed && state.alive() < self.options.standby.max as usize
     }
 
-    /// Orders one more pod.
-    pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant) {
+    /// One more pod that works: the inquisitor's, if one is on its way, else a new one.
+    pub(super) fn order(self: &Arc<Self>, state: &mut State, now: Instant) {
+        if !state.hand_over_probe() {
+            self.add(state, now, None);
+        }
+    }
+
+    /// Starts one more pod.
+    pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant, probe: Option<Probe>) {
         state.next_pod += 1;
         let name: Arc<str> = format!(
             "{}-{}-{}-{}",
@@ -356,8 +414,11 @@ impl Pool {
             state.next_pod
         )
         .into();
-        state.pods.push(Entry::new(name.clone(), now));
-        self.runtime.spawn(Arc::clone(self).deploy(name));
+        let limits = probe.as_ref().map(Probe::limits);
+        let mut entry = Entry::new(name.clone(), state.any_ready(), now);
+        entry.probe = probe;
+        state.pods.push(entry);
+        self.runtime.spawn(Arc::clone(self).deploy(name, limits));
     }
 
     /// Gives free places to those who wait, the first come first.
@@ -391,6 +452,27 @@ impl Pool {
         }
     }
 
+    /// A start failed once more: those who can go elsewhere go, once it is more than a slip.
+    pub(super) fn give_way(&self, name: &str, failures: &StartFailures) {
+        let leaving = {
+            let mut state = self.state.lock();
+            if let Some(entry) = state.entry(name) {
+                entry.failed_tries = failures.count();
+            }
+            if failures.count() < GIVE_WAY_AFTER || state.any_ready() {
+                return;
+            }
+            let (leaving, staying) = std::mem::take(&mut state.waiting)
+                .into_iter()
+                .partition(|waiter| waiter.gives_way);
+            state.waiting = staying;
+            VecDeque::<Waiter>::from(leaving)
+        };
+        for waiter in leaving {
+            let _ = waiter.answer.send(Err(AcquireError::Start(failures.clone())));
+        }
+    }
+
     /// What runs and waits now.
     #[must_use]
     pub fn load(&self) -> Load {
@@ -406,7 +488,9 @@ impl Pool {
             load.free +=
                 limit.saturating_sub(u32::try_from(entry.running.len()).unwrap_or(u32::MAX));
         }
-        load.failing = load.places == 0 && state.retry_at.is_some_and(|at| now < at);
+        let tried_in_vain = |e: &Entry| e.failed_tries >= GIVE_WAY_AFTER;
+        load.failing = load.places == 0
+            && (state.retry_at.is_some_and(|at| now < at) || state.coming().any(tried_in_vain));
         if load.free > 0 && state.waiting.is_empty() {
             return load;
         }
@@ -421,11 +505,20 @@ impl Pool {
             .filter(|w| !w.answer.is_closed())
             .map(|w| w.predicted_s)
             .collect();
+        // A probe on its way would be handed over to whoever asks first.
+        let probes = state.pods.iter().filter(|e| e.is_coming() && load.may_grow);
         load.deploying_s = state
             .coming()
+            .chain(probes)
             .map(|e| (now - e.created).as_secs_f64())
             .reduce(f64::max);
         load
+    }
+
+    /// Invocations that were given a pod so far.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.leases.load(Ordering::Relaxed)
     }
 
     /// The pods as users see them.
