@@ -24,8 +24,9 @@
 //! belongs to one background task. What it fits, a **model**
 //! ([`DeploymentModel`], [`ProcessingModel`], [`LinkModel`]), is a small
 //! immutable `Copy` value to be published to the request path. There,
-//! [`decide`](fn@decide) turns features and models into one [`Estimate`] per
-//! runtime and a [`Choice`] in about a microsecond.
+//! [`place`](fn@place) turns features, models and the pools' loads into one
+//! [`Estimate`] per runtime and a [`Choice`] in about a microsecond
+//! ([`decide`](fn@decide) is the same without loads).
 //!
 //! ```
 //! use stoic_placement::*;
@@ -58,6 +59,18 @@
 //! # Ok::<(), ChoiceError>(())
 //! ```
 //!
+//! # The modes
+//!
+//! | mode | decides | room |
+//! |---|---|---|
+//! | pinned, selector | which runtime: by expected time, deadline or price | [`choose`](mod@choose) |
+//! | hedged | which cloud runtimes to deploy together, and which to keep | [`hedge`] |
+//! | duplicator | edge alone or both, once the cloud is up | [`duplicator`], [`account`] |
+//! | cooperative | who works which items now | [`cooperative`] |
+//!
+//! The inquisitor's state machine is in [`availability`]; [`chance`] reads a
+//! part as a distribution.
+//!
 //! Whatever comes in, numbers that are no measurements are refused (`push`
 //! returns false), and estimates are finite and not negative. Nothing panics.
 //!
@@ -69,17 +82,25 @@
 //! finite for any history; windows equal a brute-force reference; the choice
 //! does not flap within the margin.
 
+pub mod account;
 pub mod accuracy;
+pub mod availability;
 pub mod band;
 pub mod bootstrap;
+pub mod chance;
 pub mod choose;
+pub mod cooperative;
 pub mod decide;
 pub mod deployment;
+pub mod duplicator;
 pub mod estimate;
+pub mod hedge;
+pub mod load;
 pub mod processing;
 pub mod queueing;
 pub mod transfer;
 
+pub use account::Account;
 pub use accuracy::Accuracy;
 pub use band::Band;
 pub use bootstrap::{BootstrapConfig, BootstrapTask, Measured, bootstrap};
@@ -87,6 +108,7 @@ pub use choose::{Candidate, Choice, ChoiceError, Margin, Mode, Reason, choose};
 pub use decide::{CandidateInput, Decision, decide, estimate_all};
 pub use deployment::{DeploymentConfig, DeploymentHistory, DeploymentModel, Method, Window};
 pub use estimate::{Estimate, Features, Interval, Part, sum};
+pub use load::{Load, PoolEstimate, PoolInput, Wait, overlapped, place, wait};
 pub use processing::{ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig};
 pub use queueing::{Running, queueing};
 pub use transfer::{Bandwidth, LinkConfig, LinkModel};
