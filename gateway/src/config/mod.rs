@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stoic_placement::availability::ProbeConfig;
 
 /// Why a configuration was refused: one line that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +101,9 @@ pub struct InquisitorConfig {
     /// A deployment that takes longer makes the runtime unavailable (paper: 10 minutes).
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Most probes of one function on one runtime in a day (UTC); 0 is no limit.
+    /// Most probes of one function on one runtime in a day (UTC).
     pub daily_budget: u32,
-    /// Most time that these probes hold the runtime in a day; 0 is no limit.
+    /// Most time that these probes hold the runtime in a day.
     #[serde(with = "humantime_serde")]
     pub daily_time: Duration,
     /// Where pods share this machine, a probe waits until no work was done here for so long, and gives
@@ -122,7 +123,7 @@ pub struct LinkConfig {
     pub every: Duration,
     /// Size of the object that is sent.
     pub size: ByteSize,
-    /// Most that probes send over one link in a day (UTC); 0 is no limit.
+    /// Most that probes send over one link in a day (UTC).
     pub daily_budget: ByteSize,
 }
 
@@ -295,6 +296,19 @@ impl Default for InquisitorConfig {
             daily_budget: 480,
             daily_time: Duration::from_secs(2 * 3600),
             quiet: Duration::from_secs(5),
+        }
+    }
+}
+
+impl InquisitorConfig {
+    /// The same in the words of the placement.
+    #[must_use]
+    pub fn probes(&self) -> ProbeConfig {
+        ProbeConfig {
+            every_s: self.every.as_secs_f64(),
+            timeout_s: self.timeout.as_secs_f64(),
+            probes_per_day: self.daily_budget,
+            seconds_per_day: self.daily_time.as_secs_f64(),
         }
     }
 }

@@ -43,6 +43,7 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE deployments ADD COLUMN standby INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE deployments ADD COLUMN failure TEXT;
     ALTER TABLE transfers ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX deployments_by_version ON deployments (function, version, id);
     ALTER TABLE transfers ADD COLUMN rtt_s REAL;
 "];
 

@@ -263,12 +263,30 @@ impl History {
     /// The database cannot be read.
     pub async fn deployments(&self, limit: u32) -> Result<Vec<DeploymentRecord>, HistoryError> {
         self.ask(move |connection| {
+            let mut statement = connection
+                .prepare("SELECT * FROM (SELECT * FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+            let rows = statement.query_map([limit], deployment)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest deployments of a function's version, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn deployments_of(
+        &self,
+        function: &str,
+        version: &str,
+        limit: u32,
+    ) -> Result<Vec<DeploymentRecord>, HistoryError> {
+        let (function, version) = (function.to_owned(), version.to_owned());
+        self.ask(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT * FROM (SELECT id, at, function, runtime, seconds, emulated_s, ok, version, probe, standby, failure FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
+                "SELECT * FROM (SELECT * FROM deployments WHERE function = ?1 AND version = ?2 ORDER BY id DESC LIMIT ?3) ORDER BY id",
             )?;
-            let rows = statement.query_map([limit], |row| {
-                Ok(DeploymentRecord { at: row.get(1)?, function: row.get(2)?, runtime: row.get(3)?, seconds: row.get(4)?, emulated_s: row.get(5)?, ok: row.get(6)?, version: row.get(7)?, probe: row.get(8)?, standby: row.get(9)?, failure: row.get(10)? })
-            })?;
+            let rows = statement.query_map(params![function, version, limit], deployment)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -305,21 +323,18 @@ impl History {
         .await
     }
 
-    /// The inquisitor's deployments since a moment (seconds since the Unix epoch), by function and
-    /// runtime: how many, and how many seconds they took.
+    /// Bytes that probes have sent to each site since a moment (seconds since the Unix epoch).
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn probes_since(
-        &self,
-        since: f64,
-    ) -> Result<Vec<(String, String, u32, f64)>, HistoryError> {
+    pub async fn link_probed_since(&self, since: f64) -> Result<Vec<(String, u64)>, HistoryError> {
         self.ask(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT function, runtime, count(*), total(seconds) FROM deployments WHERE probe = 1 AND at >= ?1 GROUP BY function, runtime",
+                "SELECT site, sum(bytes) FROM transfers WHERE probe = 1 AND at >= ?1 GROUP BY site",
             )?;
             let rows = statement.query_map([since], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                let bytes: i64 = row.get(1)?;
+                Ok((row.get(0)?, u64::try_from(bytes).unwrap_or(0)))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -453,6 +468,21 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         outcome: row.get("outcome")?,
         model: row.get("model")?,
         emulated: row.get("emulated")?,
+    })
+}
+
+fn deployment(row: &Row<'_>) -> rusqlite::Result<DeploymentRecord> {
+    Ok(DeploymentRecord {
+        at: row.get("at")?,
+        function: row.get("function")?,
+        version: row.get("version")?,
+        runtime: row.get("runtime")?,
+        seconds: row.get("seconds")?,
+        emulated_s: row.get("emulated_s")?,
+        ok: row.get("ok")?,
+        probe: row.get("probe")?,
+        standby: row.get("standby")?,
+        failure: row.get("failure")?,
     })
 }
 

@@ -4,12 +4,14 @@
 use super::failures::StartFailures;
 use super::pod::{Pod, PodState};
 use super::pool::{AcquireError, Deployment, Pool};
-use super::probe::{Limits, Probed, Skipped};
+use super::probe::Probed;
 use crate::function::PublishedModel;
 use crate::sites::{PodSpec, SiteFuture, StartedPod};
 use std::sync::Arc;
 use std::time::Duration;
+use stoic_placement::availability::Event;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Longest wait between failed starts of a standby.
@@ -28,13 +30,13 @@ pub trait Warmer: Send + Sync + std::fmt::Debug {
 
 impl Pool {
     /// Starts a pod, and again when it fails, with a wait that doubles. A probe is tried once.
-    pub(super) async fn deploy(self: Arc<Self>, name: Arc<str>, limits: Option<Limits>) {
+    pub(super) async fn deploy(self: Arc<Self>, name: Arc<str>, ended: Option<CancellationToken>) {
         let ordered = Instant::now();
         let mut failures = StartFailures::default();
         let started = loop {
             let begun = Instant::now();
             let start = self.options.site.start(self.spec(&name));
-            let Some(tried) = self.within(&name, limits.as_ref(), start).await else {
+            let Some(tried) = Self::unless_ended(ended.as_ref(), start).await else {
                 return;
             };
             let error = match tried {
@@ -98,7 +100,7 @@ impl Pool {
             return self.stop(pod).await;
         }
         let warm = Arc::clone(&self).rewarm(Arc::clone(&pod));
-        if self.within(&name, limits.as_ref(), warm).await.is_none() {
+        if Self::unless_ended(ended.as_ref(), warm).await.is_none() {
             return;
         }
         if !self.conclude_probe(&pod, ordered, emulated_s) {
@@ -124,7 +126,15 @@ impl Pool {
 
     /// Reports a deployment that was no probe.
     fn report(&self, name: &str, begun: Instant, emulated_s: f64, failure: Option<String>) {
-        let standby = self.state.lock().entry(name).is_some_and(|e| e.standby);
+        let standby = {
+            let mut state = self.state.lock();
+            let now = self.options.clock.now();
+            match &failure {
+                None => state.watch.deployed(begun.elapsed().as_secs_f64(), now),
+                Some(_) => state.watch.failed(now),
+            }
+            state.entry(name).is_some_and(|e| e.standby)
+        };
         self.tell(begun.elapsed(), emulated_s, false, standby, failure);
     }
 
@@ -157,6 +167,8 @@ impl Pool {
                 2u32.saturating_pow(state.failures.saturating_add(failures.count()).min(20));
             let pause = self.options.backoff.saturating_mul(doubled);
             state.retry_at = Some(Instant::now() + pause.min(LONGEST_BACKOFF));
+            let now = self.options.clock.now();
+            state.watch.timed_out(&failures.to_string(), now);
         }
         self.fail_waiting(&AcquireError::Start(failures));
     }
@@ -223,8 +235,17 @@ impl Pool {
         let mut entry = state.pods.remove(at);
         let draining = entry.state == PodState::Draining;
         entry.enter(PodState::Gone, Instant::now());
+        let how = how.unwrap_or_default();
         if !draining {
-            warn!(pod = %pod.name, runtime = %self.options.runtime, "pod died: {}", how.unwrap_or_default());
+            warn!(pod = %pod.name, runtime = %self.options.runtime, "pod died: {how}");
+        }
+        let probe = entry.probe.take();
+        if let Some(probe) = probe {
+            let reason = format!("the pod died while it loaded its model: {how}");
+            let how = Probed::Failed { reason };
+            let now = self.options.clock.now();
+            state.watch.probed(Event::ProbeFailed, &how, now);
+            probe.end(how);
         }
         // Those who wait need a new one.
         drop(state);
@@ -303,7 +324,7 @@ impl Pool {
             for entry in &mut state.pods {
                 entry.enter(PodState::Draining, now);
                 if let Some(probe) = entry.probe.take() {
-                    probe.end(Probed::Skipped(Skipped::Closed));
+                    probe.end(Probed::Closed);
                 }
             }
             // Starts on their way end themselves when they see that the pool is closed.

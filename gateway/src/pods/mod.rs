@@ -9,13 +9,15 @@ mod pod;
 mod pool;
 mod probe;
 mod view;
+mod watch;
 
 pub use failures::StartFailures;
 pub use keeper::Warmer;
 pub use pod::{Pod, PodState};
 pub use pool::{
-    AcquireError, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load, Pool,
+    AcquireError, Activity, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load, Pool,
     PoolOptions, Start,
 };
-pub use probe::{Probed, Skipped};
+pub use probe::Probed;
 pub use view::PodView;
+pub use watch::{LastDeployment, LastProbe, Standing};

@@ -5,9 +5,12 @@
 
 use super::failures::StartFailures;
 use super::pod::{Entry, Pod, PodState, Running};
-use super::probe::Probe;
+use super::probe::{Probe, Probed};
+use super::watch::{Standing, Watched};
 use super::{PodView, Warmer};
+use crate::clock::Clock;
 use crate::function::{PublishedModel, Standby};
+use crate::history::DeploymentRecord;
 use crate::link::EmulatedLink;
 use crate::sites::Site;
 use parking_lot::Mutex;
@@ -15,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use stoic_placement::availability::{Action, ProbeConfig};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -58,6 +62,21 @@ pub struct PoolOptions {
     pub backoff: Duration,
     /// Time to finish for pods that are told to stop.
     pub grace: Duration,
+    /// How the inquisitor watches it; none where it does not.
+    pub watch: Option<ProbeConfig>,
+    /// The clock of its watch.
+    pub clock: Clock,
+}
+
+/// What goes on at a pool, for those who must not disturb it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// An invocation runs or waits.
+    pub busy: bool,
+    /// A probe is on its way.
+    pub probing: bool,
+    /// Invocations that were given a pod so far.
+    pub served: u64,
 }
 
 /// Told by the pool to whoever records deployments.
@@ -157,7 +176,8 @@ pub struct Load {
     pub deploying_s: Option<f64>,
     /// Whether one more pod may be started.
     pub may_grow: bool,
-    /// Whether pods failed to start a moment ago and none is ready.
+    /// Whether pods failed to start a moment ago or the inquisitor found the runtime unavailable, and
+    /// none is ready.
     pub failing: bool,
 }
 
@@ -169,7 +189,6 @@ struct Waiter {
     answer: oneshot::Sender<Result<Lease, AcquireError>>,
 }
 
-#[derive(Default)]
 pub(super) struct State {
     pub(super) pods: Vec<Entry>,
     waiting: VecDeque<Waiter>,
@@ -179,10 +198,25 @@ pub(super) struct State {
     pub(super) failures: u32,
     /// No standby is started before this.
     pub(super) retry_at: Option<Instant>,
+    /// What is known of the runtime's deployments.
+    pub(super) watch: Watched,
     next_pod: u64,
 }
 
 impl State {
+    fn new(model: Option<PublishedModel>, watch: Watched) -> Self {
+        Self {
+            pods: Vec::new(),
+            waiting: VecDeque::new(),
+            model,
+            closed: false,
+            failures: 0,
+            retry_at: None,
+            watch,
+            next_pod: 0,
+        }
+    }
+
     /// Pods that work, or will; probes are none of them.
     pub(super) fn alive(&self) -> usize {
         let ending = |e: &Entry| matches!(e.state, PodState::Draining | PodState::Gone);
@@ -260,10 +294,8 @@ impl Pool {
         warmer: Arc<dyn Warmer>,
         recorded: DeploymentSink,
     ) -> Arc<Self> {
-        let state = Mutex::new(State {
-            model,
-            ..State::default()
-        });
+        let watch = Watched::new(options.watch, options.clock.now());
+        let state = Mutex::new(State::new(model, watch));
         Arc::new(Self {
             options,
             state,
@@ -398,7 +430,7 @@ impl Pool {
 
     /// One more pod that works: the inquisitor's, if one is on its way, else a new one.
     pub(super) fn order(self: &Arc<Self>, state: &mut State, now: Instant) {
-        if !state.hand_over_probe() {
+        if !state.hand_over_probe(self.options.clock.now()) {
             self.add(state, now, None);
         }
     }
@@ -414,11 +446,11 @@ impl Pool {
             state.next_pod
         )
         .into();
-        let limits = probe.as_ref().map(Probe::limits);
+        let ended = probe.as_ref().map(Probe::ended);
         let mut entry = Entry::new(name.clone(), state.any_ready(), now);
         entry.probe = probe;
         state.pods.push(entry);
-        self.runtime.spawn(Arc::clone(self).deploy(name, limits));
+        self.runtime.spawn(Arc::clone(self).deploy(name, ended));
     }
 
     /// Gives free places to those who wait, the first come first.
@@ -490,7 +522,9 @@ impl Pool {
         }
         let tried_in_vain = |e: &Entry| e.failed_tries >= GIVE_WAY_AFTER;
         load.failing = load.places == 0
-            && (state.retry_at.is_some_and(|at| now < at) || state.coming().any(tried_in_vain));
+            && (state.retry_at.is_some_and(|at| now < at)
+                || state.coming().any(tried_in_vain)
+                || !state.watch.available(self.options.clock.now()));
         if load.free > 0 && state.waiting.is_empty() {
             return load;
         }
@@ -515,12 +549,6 @@ impl Pool {
         load
     }
 
-    /// Invocations that were given a pod so far.
-    #[must_use]
-    pub fn served(&self) -> u64 {
-        self.leases.load(Ordering::Relaxed)
-    }
-
     /// The pods as users see them.
     #[must_use]
     pub fn view(&self) -> Vec<PodView> {
@@ -531,6 +559,91 @@ impl Pool {
             .iter()
             .map(|entry| PodView::of(&self.options, entry, now))
             .collect()
+    }
+
+    /// Lets time pass for the inquisitor's watch: begins a probe when one is due and `may_begin`, ends
+    /// one that takes too long, and notices real work that waits too long. Gives the end of a probe
+    /// that was begun.
+    pub fn inquire(self: &Arc<Self>, may_begin: bool) -> Option<oneshot::Receiver<Probed>> {
+        let now = self.options.clock.now();
+        let mut failed: VecDeque<Waiter> = VecDeque::new();
+        let mut reason = String::new();
+        let mut end = None;
+        let begun = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return None;
+            }
+            let timeout = state.watch.timeout();
+            let waited_in_vain = |e: &Entry| e.created.elapsed() >= timeout;
+            if !state.any_ready()
+                && !state.waiting.is_empty()
+                && state.coming().any(waited_in_vain)
+                && state.watch.is_up()
+            {
+                reason = format!(
+                    "no pod was ready within {}",
+                    humantime::format_duration(timeout)
+                );
+                state.watch.timed_out(&reason, now);
+                failed = std::mem::take(&mut state.waiting);
+            }
+            // One that is on its way will be measured; and where no more pod may be started, none
+            // will have to be.
+            let room = !state.pods.iter().any(Entry::is_coming) && self.may_grow(&state);
+            match state.watch.tick(may_begin && room, now) {
+                Action::StartProbe => {
+                    let (probe, answer) = Probe::new();
+                    self.add(&mut state, Instant::now(), Some(probe));
+                    Some(answer)
+                }
+                Action::StopProbe { timed_out: true } => {
+                    end = Some(Probed::TimedOut);
+                    None
+                }
+                Action::StopProbe { timed_out: false } => {
+                    end = Some(Probed::OutOfBudget);
+                    None
+                }
+                Action::None | Action::TakeDown { .. } => None,
+            }
+        };
+        if let Some(how) = end {
+            self.end_probe(how);
+        }
+        for waiter in failed {
+            let reason = reason.clone();
+            let _ = waiter.answer.send(Err(AcquireError::Unavailable { reason }));
+        }
+        begun
+    }
+
+    /// Whether anything runs or waits here, and whether a probe is on its way.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let state = self.state.lock();
+        Activity {
+            busy: !state.waiting.is_empty() || state.pods.iter().any(|e| !e.running.is_empty()),
+            probing: state.pods.iter().any(|e| e.probe.is_some()),
+            served: self.leases.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is known of deployments here.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let state = self.state.lock();
+        state
+            .watch
+            .standing(state.any_ready(), self.options.clock.now())
+    }
+
+    /// Takes in what an earlier life of the gateway recorded of deployments here, the oldest first.
+    pub fn recall<'a>(&self, deployments: impl Iterator<Item = &'a DeploymentRecord>) {
+        let mut state = self.state.lock();
+        for deployment in deployments {
+            state.watch.recall(deployment);
+        }
     }
 
     fn release(self: &Arc<Self>, pod: &Pod, id: u64) {

@@ -8,7 +8,7 @@
 use super::pod::{Pod, PodState};
 use super::pool::{Pool, State};
 use std::sync::Arc;
-use std::time::Duration;
+use stoic_placement::availability::Event;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,48 +26,51 @@ pub enum Probed {
         /// Why.
         reason: String,
     },
-    /// It was not ready within the time-out, and was taken down.
-    TimedOut {
-        /// The time-out.
-        after: Duration,
-    },
+    /// It was not ready within the time-out, and was taken down: the runtime is unavailable.
+    TimedOut,
+    /// The day's budget ended before it was ready.
+    OutOfBudget,
     /// An invocation needed a pod and got this one.
     HandedOver,
     /// It gave way to work before its time was known.
     GaveWay,
-    /// It was not begun.
-    Skipped(Skipped),
-}
-
-/// Why a probe was not begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Skipped {
-    /// A pod is on its way already, and will be measured.
-    Coming,
-    /// The pool has all the pods it may have: the next invocation will not deploy one.
-    Full,
     /// The function was removed, or the gateway stops.
     Closed,
+}
+
+impl Probed {
+    /// A stable word, for metrics and views.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ready { .. } => "ready",
+            Self::Failed { .. } => "failed",
+            Self::TimedOut => "timed_out",
+            Self::OutOfBudget => "out_of_budget",
+            Self::HandedOver => "handed_over",
+            Self::GaveWay => "gave_way",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// What a pod that is a probe carries.
 #[derive(Debug)]
 pub(super) struct Probe {
     answer: oneshot::Sender<Probed>,
-    limits: Limits,
-}
-
-/// What ends a probe early.
-#[derive(Debug, Clone)]
-pub(super) struct Limits {
-    gave_way: CancellationToken,
-    deadline: Instant,
-    timeout: Duration,
+    ended: CancellationToken,
 }
 
 impl Probe {
-    pub(super) fn limits(&self) -> Limits {
-        self.limits.clone()
+    pub(super) fn new() -> (Self, oneshot::Receiver<Probed>) {
+        let (answer, answered) = oneshot::channel();
+        let ended = CancellationToken::new();
+        (Self { answer, ended }, answered)
+    }
+
+    /// Cancelled when the probe is ended before its time is known.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     pub(super) fn end(self, how: Probed) {
@@ -78,73 +81,41 @@ impl Probe {
 
 impl State {
     /// Gives a probe that is on its way to those who wait; whether there was one.
-    pub(super) fn hand_over_probe(&mut self) -> bool {
+    pub(super) fn hand_over_probe(&mut self, now: f64) -> bool {
         let coming = self.pods.iter_mut().filter(|entry| entry.is_coming());
         let Some(probe) = coming.filter_map(|entry| entry.probe.take()).next() else {
             return false;
         };
+        self.watch.probed(Event::ProbeFailed, &Probed::HandedOver, now);
         probe.end(Probed::HandedOver);
         true
     }
 }
 
 impl Pool {
-    /// Deploys a pod that serves nobody and takes it down when it is ready; says how long it took.
-    /// `timeout` is the longest it may take.
-    pub async fn probe(self: &Arc<Self>, timeout: Duration) -> Probed {
-        let answer = {
-            let mut state = self.state.lock();
-            let skipped = if state.closed {
-                Some(Skipped::Closed)
-            } else if state.pods.iter().any(|entry| entry.is_coming()) {
-                Some(Skipped::Coming)
-            } else if !self.may_grow(&state) {
-                Some(Skipped::Full)
-            } else {
-                None
-            };
-            if let Some(skipped) = skipped {
-                return Probed::Skipped(skipped);
-            }
-            let now = Instant::now();
-            let (sender, answer) = oneshot::channel();
-            let probe = Probe {
-                answer: sender,
-                limits: Limits {
-                    gave_way: CancellationToken::new(),
-                    deadline: now + timeout,
-                    timeout,
-                },
-            };
-            self.add(&mut state, now, Some(probe));
-            answer
-        };
-        answer.await.unwrap_or(Probed::Skipped(Skipped::Closed))
-    }
-
     /// Ends a probe that is on its way, so that work has the machine to itself.
     pub fn abandon_probe(self: &Arc<Self>) {
-        self.end_probe(None, &Probed::GaveWay);
+        let now = self.options.clock.now();
+        self.state
+            .lock()
+            .watch
+            .probed(Event::ProbeFailed, &Probed::GaveWay, now);
+        self.end_probe(Probed::GaveWay);
     }
 
-    /// Ends the probe of this name, or any, unless it was handed over meanwhile; whether it did.
-    fn end_probe(self: &Arc<Self>, name: Option<&str>, how: &Probed) -> bool {
+    /// Ends the probe on its way, if there is one.
+    pub(super) fn end_probe(self: &Arc<Self>, how: Probed) {
         let mut stop = None;
-        let standby = {
+        let (standby, took) = {
             let mut state = self.state.lock();
-            let is_meant = |of: &str| name.is_none_or(|name| name == of);
-            let Some(at) = state
-                .pods
-                .iter()
-                .position(|e| e.probe.is_some() && is_meant(&e.name))
-            else {
-                return false;
+            let Some(at) = state.pods.iter().position(|e| e.probe.is_some()) else {
+                return;
             };
             let entry = &mut state.pods[at];
-            let standby = entry.standby;
+            let told = (entry.standby, entry.created.elapsed());
             if let Some(probe) = entry.probe.take() {
                 // Whoever starts it lets go of it, which ends what was started.
-                probe.limits.gave_way.cancel();
+                probe.ended.cancel();
                 probe.end(how.clone());
             }
             match entry.pod.clone() {
@@ -154,16 +125,15 @@ impl Pool {
                 }
                 None => drop(state.pods.remove(at)),
             }
-            standby
+            told
         };
-        if let Probed::TimedOut { after } = how {
-            let reason = format!("not ready within {}", humantime::format_duration(*after));
-            self.tell(*after, 0.0, true, standby, Some(reason));
+        if how == Probed::TimedOut {
+            let reason = format!("not ready within {:.1} s", took.as_secs_f64());
+            self.tell(took, 0.0, true, standby, Some(reason));
         }
         if let Some(pod) = stop {
             self.runtime.spawn(Arc::clone(self).stop(pod));
         }
-        true
     }
 
     /// The start of a pod failed: if it is a probe, that is its end; whether it is one.
@@ -178,10 +148,14 @@ impl Pool {
                 return false;
             };
             let entry = state.pods.remove(at);
+            let how = Probed::Failed {
+                reason: reason.to_owned(),
+            };
+            state
+                .watch
+                .probed(Event::ProbeFailed, &how, self.options.clock.now());
             if let Some(probe) = entry.probe {
-                probe.end(Probed::Failed {
-                    reason: reason.to_owned(),
-                });
+                probe.end(how);
             }
             entry.standby
         };
@@ -203,13 +177,18 @@ impl Pool {
             let Some(entry) = state.entry(&pod.name).filter(|e| e.probe.is_some()) else {
                 return false;
             };
-            if let Some(probe) = entry.probe.take() {
-                probe.end(Probed::Ready {
-                    seconds: took.as_secs_f64(),
-                });
-            }
+            let seconds = took.as_secs_f64();
+            let how = Probed::Ready { seconds };
+            let probe = entry.probe.take();
             entry.enter(PodState::Draining, Instant::now());
-            entry.standby
+            let standby = entry.standby;
+            state
+                .watch
+                .probed(Event::ProbeUp { seconds }, &how, self.options.clock.now());
+            if let Some(probe) = probe {
+                probe.end(how);
+            }
+            standby
         };
         self.tell(took, emulated_s, true, standby, None);
         self.runtime
@@ -217,29 +196,14 @@ impl Pool {
         true
     }
 
-    /// Drives a step of a pod's start to its end; none when the pod is a probe that ended before.
-    pub(super) async fn within<T>(
-        self: &Arc<Self>,
-        name: &str,
-        limits: Option<&Limits>,
+    /// Drives a step of a pod's start to its end; none when the pod is a probe that was ended before.
+    pub(super) async fn unless_ended<T>(
+        ended: Option<&CancellationToken>,
         step: impl Future<Output = T>,
     ) -> Option<T> {
-        let Some(limits) = limits else {
-            return Some(step.await);
-        };
-        tokio::pin!(step);
-        tokio::select! {
-            done = &mut step => return Some(done),
-            () = limits.gave_way.cancelled() => return None,
-            () = tokio::time::sleep_until(limits.deadline) => {}
+        match ended {
+            Some(ended) => ended.run_until_cancelled(step).await,
+            None => Some(step.await),
         }
-        let timed_out = Probed::TimedOut {
-            after: limits.timeout,
-        };
-        if self.end_probe(Some(name), &timed_out) {
-            return None;
-        }
-        // An invocation has taken it over and waits for it, however long.
-        Some(step.await)
     }
 }
