@@ -99,7 +99,13 @@ pub fn expected_first(parts: &[Part]) -> f64 {
         _ => {
             // The integral of the chance that none has ended yet, by steps
             // between all the outcomes.
-            let mut times: Vec<f64> = known.iter().flat_map(|part| outcomes(part)).collect();
+            const TAIL: [f64; 4] = [0.965, 0.985, 0.995, 0.999];
+            let mut times: Vec<f64> = Vec::with_capacity(known.len() * (OUTCOMES + 9));
+            for part in &known {
+                times.extend(outcomes(part));
+                times.extend(points(part));
+                times.extend(TAIL.map(|level| quantile(part, level)));
+            }
             times.sort_unstable_by(f64::total_cmp);
             let none_before = |seconds: f64| -> f64 {
                 known
@@ -114,7 +120,9 @@ pub fn expected_first(parts: &[Part]) -> f64 {
                 sum += f64::midpoint(before, after) * (pair[1] - pair[0]);
                 before = after;
             }
-            sum.clamp(0.0, MAX_SECONDS)
+            // The steps cut corners; no second part makes the first later.
+            let alone = known.iter().map(|part| expected(part));
+            sum.clamp(0.0, alone.fold(MAX_SECONDS, f64::min))
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::estimate::Estimate;
+use crate::goal::Goal;
 
 /// A runtime that could take the invocation.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub enum Mode<'a> {
         /// By how much another must be better to take over from the incumbent.
         margin: Margin,
     },
+    /// The runtime that serves a deadline or a price best ([`crate::goal`]).
+    Goal(Goal<'a>),
 }
 
 impl Mode<'_> {
@@ -65,7 +68,7 @@ impl Margin {
         seconds: 0.010,
     };
 
-    fn around(&self, best: f64) -> f64 {
+    pub(crate) fn around(&self, best: f64) -> f64 {
         (self.relative * best).max(self.seconds).max(0.0)
     }
 }
@@ -124,6 +127,39 @@ pub enum Reason {
         /// Sum of the known parts, seconds.
         expected_s: f64,
     },
+    /// It has the greatest chance to meet the deadline; among equals, the least
+    /// expected response, with its price.
+    MostLikely {
+        /// Seconds within which the answer is wanted.
+        deadline_s: f64,
+        /// Its chance to meet it, 0 to 1.
+        chance: f64,
+        /// Expected response, seconds.
+        expected_s: f64,
+    },
+    /// Of those whose chance to meet the deadline is enough, it has the least
+    /// expected response, with its price.
+    LikelyEnough {
+        /// Seconds within which the answer is wanted.
+        deadline_s: f64,
+        /// Its chance to meet it, 0 to 1.
+        chance: f64,
+        /// The chance that is enough.
+        wanted: f64,
+        /// Expected response, seconds.
+        expected_s: f64,
+        /// What it is expected to cost.
+        price: f64,
+    },
+    /// It has the least expected response with its price counted in seconds.
+    LeastWorth {
+        /// Expected response, seconds.
+        expected_s: f64,
+        /// What it is expected to cost.
+        price: f64,
+        /// Both together, seconds.
+        worth_s: f64,
+    },
 }
 
 impl Reason {
@@ -137,6 +173,9 @@ impl Reason {
             Self::Incumbent { .. } => "incumbent",
             Self::NothingKnown => "nothing_known",
             Self::PartlyKnown { .. } => "partly_known",
+            Self::MostLikely { .. } => "most_likely",
+            Self::LikelyEnough { .. } => "likely_enough",
+            Self::LeastWorth { .. } => "least_worth",
         }
     }
 }
@@ -171,6 +210,37 @@ impl fmt::Display for Reason {
             Self::PartlyKnown { expected_s } => write!(
                 f,
                 "least of those whose processing time is known, {expected_s:.3} s in the known parts"
+            ),
+            Self::MostLikely {
+                deadline_s,
+                chance,
+                expected_s,
+            } => write!(
+                f,
+                "greatest chance to answer within {deadline_s:.3} s, {:.1} %, expected {expected_s:.3} s",
+                100.0 * chance
+            ),
+            Self::LikelyEnough {
+                deadline_s,
+                chance,
+                wanted,
+                expected_s,
+                price,
+            } => write!(
+                f,
+                "answers within {deadline_s:.3} s with a chance of {:.1} %, at least {:.1} % as \
+                 wanted, and of those is expected soonest for its price: {expected_s:.3} s for {price:.4}",
+                100.0 * chance,
+                100.0 * wanted
+            ),
+            Self::LeastWorth {
+                expected_s,
+                price,
+                worth_s,
+            } => write!(
+                f,
+                "least expected response with its price: {expected_s:.3} s for {price:.4}, \
+                 together worth {worth_s:.3} s"
             ),
         }
     }
@@ -271,6 +341,10 @@ pub(crate) fn choose_among<'a>(
     let (incumbent, margin) = match mode {
         Mode::Pinned(runtime) => return pinned(count, candidate, runtime),
         Mode::Selector { incumbent, margin } => (incumbent, margin),
+        Mode::Goal(goal) => match goal.choose(count, &candidate) {
+            Some(choice) => return Ok(choice),
+            None => (None, goal.margin),
+        },
     };
 
     let mut best: Option<(usize, Knowledge, f64)> = None;

@@ -30,10 +30,6 @@ impl Ranges {
         self.0.last()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Range<usize>> {
-        self.0.iter()
-    }
-
     pub(super) fn insert(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
@@ -111,12 +107,12 @@ mod tests {
                     set.extend(range.clone());
                     ours.insert(range);
                 } else {
-                    let taken: Vec<usize> = ours.remove(&range).iter().cloned().flatten().collect();
+                    let taken: Vec<usize> = ours.remove(&range).into_vec().into_iter().flatten().collect();
                     let expected: Vec<usize> = set.range(range.clone()).copied().collect();
                     prop_assert_eq!(taken, expected);
                     set.retain(|item| !range.contains(item));
                 }
-                let items: Vec<usize> = ours.iter().cloned().flatten().collect();
+                let items: Vec<usize> = ours.clone().into_vec().into_iter().flatten().collect();
                 prop_assert_eq!(&items, &set.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(ours.len(), set.len());
                 let apart = ours.0.windows(2).all(|pair| pair[0].end < pair[1].start);
