@@ -7,7 +7,6 @@
 
 pub mod cli;
 pub mod clock;
-pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod function;

@@ -3,7 +3,7 @@
 use crate::function::{Function, PublishedModel, Runnable};
 use crate::metrics::Meters;
 use crate::pods::{PodView, Pool};
-use crate::scheduler::FunctionModels;
+use crate::scheduler::{FunctionModels, Incumbents};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub struct Deployed {
     meters: Vec<Meters>,
     models: ArcSwap<FunctionModels>,
     model: ArcSwapOption<CurrentModel>,
+    /// Who got the last invocation of each kind and size.
+    pub incumbents: Incumbents,
     /// How far the bootstrap is.
     pub bootstrap: Mutex<Bootstrap>,
     /// Representative tasks of one function follow one another.
@@ -97,6 +99,7 @@ impl Deployed {
             meters,
             models: ArcSwap::default(),
             model,
+            incumbents: Incumbents::default(),
             bootstrap,
             bootstrapping: tokio::sync::Mutex::default(),
             sample_next,

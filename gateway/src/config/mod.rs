@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stoic_placement::Margin;
 use stoic_placement::availability::ProbeConfig;
 
 /// Why a configuration was refused: one line that names the key.
@@ -70,6 +71,19 @@ pub struct PlacementConfig {
     pub calibration_window: usize,
     /// Seed of every random draw of the placement.
     pub seed: u64,
+    /// Another runtime than that of the last invocation like this one is chosen only when it is
+    /// expected to be faster by more than this share,
+    pub margin: f64,
+    /// and by more than this time.
+    #[serde(with = "humantime_serde")]
+    pub margin_time: Duration,
+    /// Seconds of waiting that one unit of the runtimes' `price` is worth; 0: prices do not count.
+    pub price_weight: f64,
+    /// For invocations with a deadline: the chance of meeting it, 0 to 1, that is good enough; among
+    /// the runtimes that have it, the fastest (or, with prices, the cheapest) is taken. Absent: the
+    /// greatest chance counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_chance: Option<f64>,
 }
 
 /// Deployment of pods.
@@ -212,7 +226,7 @@ fn default_secret_key_env() -> String {
 }
 
 /// A resource shape at a site: the paper's runtime scenario.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// The site its pods run at.
@@ -229,6 +243,9 @@ pub struct RuntimeConfig {
     /// Order among runtimes; the lower is preferred where predictions are equal.
     #[serde(default)]
     pub order: u32,
+    /// What a second of one of its pods costs, in any unit; see `placement.price_weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
 }
 
 fn one_thread() -> u32 {
@@ -273,6 +290,10 @@ impl Default for PlacementConfig {
             calibration_period: 10,
             calibration_window: 100,
             seed: 2020,
+            margin: Margin::DEFAULT.relative,
+            margin_time: Duration::from_secs_f64(Margin::DEFAULT.seconds),
+            price_weight: 0.0,
+            min_chance: None,
         }
     }
 }
@@ -370,6 +391,7 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         precision: precision.to_owned(),
         gpus,
         order,
+        price: None,
     };
     let edge = RuntimeConfig {
         site: "edge".to_owned(),
@@ -377,6 +399,7 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         precision: "fp32".to_owned(),
         gpus: 0,
         order: 0,
+        price: None,
     };
     let mut runtimes = BTreeMap::from([
         ("edge".to_owned(), edge),

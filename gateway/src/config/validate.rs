@@ -40,6 +40,9 @@ impl Config {
             if runtime.threads == 0 {
                 return refuse(format!("runtimes.{name}.threads: must be at least 1"));
             }
+            if runtime.price.is_some_and(|price| !is_amount(price)) {
+                return refuse(format!("runtimes.{name}.price: must be zero or more"));
+            }
             if !["fp32", "bf16", "auto"].contains(&runtime.precision.as_str()) {
                 return refuse(format!(
                     "runtimes.{name}.precision: `{}` is not one of fp32, bf16, auto",
@@ -76,6 +79,21 @@ impl Config {
         {
             return refuse("placement: processing_points and calibration_window need at least 2, calibration_period at least 1".to_owned());
         }
+        let placement = &self.placement;
+        for (key, value) in [
+            ("margin", placement.margin),
+            ("price_weight", placement.price_weight),
+        ] {
+            if !is_amount(value) {
+                return refuse(format!("placement.{key}: must be zero or more"));
+            }
+        }
+        if placement
+            .min_chance
+            .is_some_and(|chance| !(0.0..=1.0).contains(&chance))
+        {
+            return refuse("placement.min_chance: must be from 0 to 1".to_owned());
+        }
         if self.deployment.attempts == 0 {
             return refuse("deployment.attempts: must be at least 1".to_owned());
         }
@@ -108,6 +126,10 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn is_amount(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
 }
 
 fn is_label(name: &str) -> bool {

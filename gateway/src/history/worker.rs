@@ -263,8 +263,9 @@ impl History {
     /// The database cannot be read.
     pub async fn deployments(&self, limit: u32) -> Result<Vec<DeploymentRecord>, HistoryError> {
         self.ask(move |connection| {
-            let mut statement = connection
-                .prepare("SELECT * FROM (SELECT * FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+            let mut statement = connection.prepare(
+                "SELECT * FROM (SELECT * FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
+            )?;
             let rows = statement.query_map([limit], deployment)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

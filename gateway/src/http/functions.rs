@@ -108,7 +108,7 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
         avoid: &[],
         deadline_s: None,
     };
-    let (choice, reason) = match gateway.scheduler.place(&deployed, &ask) {
+    let (choice, reason) = match gateway.scheduler.choose(&deployed, &ask) {
         Ok(placed) => (
             Some(gateway.scheduler.runtimes()[placed.runtime].name.clone()),
             placed.reason.to_string(),

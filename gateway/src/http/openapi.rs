@@ -240,6 +240,7 @@ mod tests {
                 model: Some(text()),
                 running: 0,
                 served: 1,
+                probe: false,
                 age_s: 0.5,
                 state_age_s: 0.5,
             },

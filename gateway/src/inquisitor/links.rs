@@ -28,7 +28,14 @@ struct Account {
 
 impl Account {
     /// Whether a probe of so many bytes is due and within the day's budget; then it is paid for.
-    fn take(&mut self, now: f64, every_s: f64, measured_at: Option<f64>, bytes: u64, budget: u64) -> bool {
+    fn take(
+        &mut self,
+        now: f64,
+        every_s: f64,
+        measured_at: Option<f64>,
+        bytes: u64,
+        budget: u64,
+    ) -> bool {
         let day = (now / DAY_S) as u64;
         if day != self.day {
             (self.day, self.bytes) = (day, 0);
@@ -104,11 +111,20 @@ async fn probe(gateway: &Arc<Gateway>, site: &str, bytes: u64) {
         }
         Err(_) => {
             gateway.metrics.link_probed(site, false);
-            return warn!(site, "the link's probe took longer than {} s", TIMEOUT.as_secs());
+            return warn!(
+                site,
+                "the link's probe took longer than {} s",
+                TIMEOUT.as_secs()
+            );
         }
     };
     gateway.metrics.link_probed(site, true);
-    debug!(site, seconds = measured.seconds, rtt_s = measured.rtt_s, "link probed");
+    debug!(
+        site,
+        seconds = measured.seconds,
+        rtt_s = measured.rtt_s,
+        "link probed"
+    );
     let record = LinkProbe {
         transfer: TransferRecord {
             at: gateway.clock.now(),

@@ -8,6 +8,8 @@
 //! with work, a probe waits until nothing was done for a while, and gives way when some arrives.
 
 mod links;
+#[cfg(test)]
+mod tests;
 
 pub use links::watch_links;
 
@@ -67,7 +69,9 @@ impl<S: FnMut() -> Vec<Subject>> Inquisitor<S> {
 
     /// Looks after the pools until it is dropped.
     pub async fn run(mut self) {
-        let every = LOOK.min(self.config.every / 4).max(Duration::from_millis(10));
+        let every = LOOK
+            .min(self.config.every / 4)
+            .max(Duration::from_millis(10));
         let mut tick = tokio::time::interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -130,7 +134,10 @@ fn note(pool: &Pool, how: &Probed, metrics: &Metrics) {
     match how {
         Probed::Ready { seconds } => debug!(function, runtime, seconds, "probe"),
         Probed::TimedOut => {
-            warn!(function, runtime, "unavailable: a probe passed the time-out");
+            warn!(
+                function,
+                runtime, "unavailable: a probe passed the time-out"
+            );
         }
         Probed::Failed { reason } => info!(function, runtime, "probe failed: {reason}"),
         Probed::OutOfBudget | Probed::HandedOver | Probed::GaveWay | Probed::Closed => {

@@ -60,7 +60,11 @@ impl fmt::Display for StartFailures {
             )?,
         }
         if let [(only, _)] = reasons.as_slice() {
-            let every = if self.errors.len() == 1 { "" } else { "every time " };
+            let every = if self.errors.len() == 1 {
+                ""
+            } else {
+                "every time "
+            };
             return write!(f, "{every}{only}");
         }
         for (index, (text, tries)) in reasons.iter().enumerate() {
@@ -97,7 +101,10 @@ mod tests {
         let mut failures = StartFailures::default();
         let exited = || StartError::Exited("exit status 7".to_owned());
         failures.add(exited(), Duration::from_millis(5));
-        assert_eq!(failures.to_string(), "no pod could be started: exit status 7");
+        assert_eq!(
+            failures.to_string(),
+            "no pod could be started: exit status 7"
+        );
         failures.add(exited(), Duration::from_millis(1240));
         assert_eq!(
             failures.to_string(),

@@ -15,8 +15,8 @@ pub use failures::StartFailures;
 pub use keeper::Warmer;
 pub use pod::{Pod, PodState};
 pub use pool::{
-    AcquireError, Activity, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load, Pool,
-    PoolOptions, Start,
+    AcquireError, Activity, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load,
+    Pool, PoolOptions, Start,
 };
 pub use probe::Probed;
 pub use view::PodView;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stoic_placement::availability::{Action, ProbeConfig};
+use stoic_placement::load;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -179,6 +180,21 @@ pub struct Load {
     /// Whether pods failed to start a moment ago or the inquisitor found the runtime unavailable, and
     /// none is ready.
     pub failing: bool,
+}
+
+impl Load {
+    /// The same in the words of the placement.
+    #[must_use]
+    pub fn borrowed(&self) -> load::Load<'_> {
+        load::Load {
+            free: self.free as usize,
+            places: self.places as usize,
+            running: &self.running,
+            waiting: &self.waiting,
+            deploying_s: self.deploying_s,
+            may_grow: self.may_grow,
+        }
+    }
 }
 
 struct Waiter {
@@ -501,7 +517,9 @@ impl Pool {
             VecDeque::<Waiter>::from(leaving)
         };
         for waiter in leaving {
-            let _ = waiter.answer.send(Err(AcquireError::Start(failures.clone())));
+            let _ = waiter
+                .answer
+                .send(Err(AcquireError::Start(failures.clone())));
         }
     }
 
@@ -613,7 +631,9 @@ impl Pool {
         }
         for waiter in failed {
             let reason = reason.clone();
-            let _ = waiter.answer.send(Err(AcquireError::Unavailable { reason }));
+            let _ = waiter
+                .answer
+                .send(Err(AcquireError::Unavailable { reason }));
         }
         begun
     }

@@ -86,7 +86,8 @@ impl State {
         let Some(probe) = coming.filter_map(|entry| entry.probe.take()).next() else {
             return false;
         };
-        self.watch.probed(Event::ProbeFailed, &Probed::HandedOver, now);
+        self.watch
+            .probed(Event::ProbeFailed, &Probed::HandedOver, now);
         probe.end(Probed::HandedOver);
         true
     }
@@ -191,8 +192,7 @@ impl Pool {
             standby
         };
         self.tell(took, emulated_s, true, standby, None);
-        self.runtime
-            .spawn(Arc::clone(self).stop(Arc::clone(pod)));
+        self.runtime.spawn(Arc::clone(self).stop(Arc::clone(pod)));
         true
     }
 

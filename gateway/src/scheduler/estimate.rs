@@ -2,13 +2,11 @@
 
 use super::Scheduler;
 use crate::history::Parts;
-use crate::pods::Load;
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
-use stoic_placement::{
-    Candidate, ChoiceError, Estimate, Features, Interval, Margin, Mode, Part, Reason, Running,
-    choose, queueing,
-};
+use stoic_placement::goal::Goal;
+use stoic_placement::load::{PoolEstimate, PoolInput};
+use stoic_placement::{Candidate, ChoiceError, Estimate, Features, Mode, Reason, choose};
 
 /// What is asked of the placement.
 #[derive(Debug, Clone, Copy)]
@@ -85,11 +83,24 @@ struct Considered {
 }
 
 impl Scheduler {
-    /// Chooses the runtime for an invocation.
+    /// Chooses the runtime for an invocation, and remembers who got it.
     ///
     /// # Errors
     /// No runtime can take it, or the pinned one cannot.
     pub fn place(&self, deployed: &Deployed, ask: &Ask<'_>) -> Result<Placed, ChoiceError> {
+        let placed = self.choose(deployed, ask)?;
+        if ask.pinned.is_none() {
+            let incumbents = &deployed.incumbents;
+            incumbents.set(ask.action, ask.features.items, placed.runtime);
+        }
+        Ok(placed)
+    }
+
+    /// Chooses the runtime for an invocation that is only asked about.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    pub fn choose(&self, deployed: &Deployed, ask: &Ask<'_>) -> Result<Placed, ChoiceError> {
         let considered = self.consider(deployed, ask);
         // Who insists on a runtime gets another pod there.
         let any_other = ask.pinned.is_none()
@@ -104,12 +115,32 @@ impl Scheduler {
                 estimate: Some(&c.estimate),
             })
             .collect();
+        let incumbent = deployed.incumbents.get(ask.action, ask.features.items);
+        let incumbent = incumbent
+            .filter(|_| ask.pinned.is_none())
+            .and_then(|index| self.runtimes().get(index))
+            .map(|info| info.name.as_str());
+        let of_runtime = |c: &Considered| self.runtimes()[c.runtime].price.unwrap_or(0.0);
+        let prices: Vec<f64> = match self.seconds_per_price > 0.0 || self.enough.is_some() {
+            true => considered.iter().map(of_runtime).collect(),
+            false => Vec::new(),
+        };
         let mode = match ask.pinned {
             Some(runtime) => Mode::Pinned(runtime),
-            None => Mode::Selector {
-                incumbent: None,
-                margin: Margin::DEFAULT,
-            },
+            None if ask.deadline_s.is_none() && prices.iter().all(|price| *price == 0.0) => {
+                Mode::Selector {
+                    incumbent,
+                    margin: self.margin,
+                }
+            }
+            None => Mode::Goal(Goal {
+                deadline_s: ask.deadline_s,
+                chance: self.enough,
+                prices: &prices,
+                seconds_per_price: self.seconds_per_price,
+                incumbent,
+                margin: self.margin,
+            }),
         };
         let choice = choose(&candidates, mode)?;
         let chosen = &considered[choice.index];
@@ -150,26 +181,19 @@ impl Scheduler {
         let mut considered: Vec<Considered> = runtimes
             .map(|(runtime, pool)| {
                 let load = pool.load();
-                let known = deployed.processing(ask.action, runtime);
-                let processing =
-                    known.map_or(Part::UNKNOWN, |model| model.predict(ask.features.items));
-                let transfer = self.link(runtime).predict(ask.features.bytes);
-                let deployment = models
-                    .deployment
-                    .get(runtime)
-                    .map_or(Part::UNKNOWN, |model| model.predict());
-                let (wait, cold) = wait(&load, deployment);
-                // The package travels while a pod is awaited: only what is left of the wait is added.
-                let wait = less(wait, transfer.mean);
-                let (queue, deploy) = if cold {
-                    (Part::ZERO, wait)
-                } else {
-                    (wait, Part::ZERO)
+                let processing = deployed.processing(ask.action, runtime);
+                let input = PoolInput {
+                    runtime: &self.runtimes()[runtime].name,
+                    available: !load.failing,
+                    load: load.borrowed(),
+                    link: &self.link(runtime),
+                    deployment: models.deployment.get(runtime),
+                    processing: processing.as_ref(),
                 };
-                let estimate = Estimate::of(queue, transfer, deploy, processing);
+                let PoolEstimate { estimate, cold } = input.estimate(&ask.features);
                 Considered {
                     runtime,
-                    available: !load.failing,
+                    available: input.available,
                     cold,
                     estimate,
                 }
@@ -181,107 +205,5 @@ impl Scheduler {
             considered.iter_mut().for_each(|c| c.available = true);
         }
         considered
-    }
-}
-
-/// The wait for a pod, and whether it is for a cold one.
-fn wait(load: &Load, deployment: Part) -> (Part, bool) {
-    if load.free > 0 && load.waiting.is_empty() {
-        return (Part::ZERO, false);
-    }
-    let waiting: Vec<Part> = load
-        .waiting
-        .iter()
-        .map(|seconds| Part::exact(*seconds))
-        .collect();
-    let running: Vec<Running> = load
-        .running
-        .iter()
-        .map(|(total, elapsed)| Running {
-            total: Part::exact(*total),
-            elapsed_s: *elapsed,
-        })
-        .collect();
-    let queue = (load.places > 0).then(|| queueing(load.places as usize, &running, &waiting));
-    // A pod on its way is nearer than one not ordered yet.
-    let coming = match load.deploying_s {
-        Some(elapsed_s) => Some(
-            Running {
-                total: deployment,
-                elapsed_s,
-            }
-            .remaining(),
-        ),
-        None if load.may_grow => Some(deployment),
-        None => None,
-    };
-    match (queue, coming) {
-        (Some(queue), Some(coming)) if coming.known && coming.mean < queue.mean => (coming, true),
-        (Some(queue), _) => (queue, false),
-        (None, Some(coming)) => (coming, true),
-        (None, None) => (Part::UNKNOWN, true),
-    }
-}
-
-/// What is left of a part after so many seconds that pass anyway.
-fn less(part: Part, seconds: f64) -> Part {
-    let cut = |value: f64| (value - seconds).max(0.0);
-    let interval = |i: Interval| Interval {
-        low: cut(i.low),
-        high: cut(i.high),
-    };
-    Part {
-        mean: cut(part.mean),
-        p50: interval(part.p50),
-        p90: interval(part.p90),
-        ..part
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn busy(running: &[(f64, f64)], may_grow: bool) -> Load {
-        Load {
-            places: 1,
-            running: running.to_vec(),
-            may_grow,
-            ..Load::default()
-        }
-    }
-
-    #[test]
-    fn a_free_place_costs_nothing() {
-        let load = Load {
-            free: 1,
-            places: 1,
-            ..Load::default()
-        };
-        assert_eq!(wait(&load, Part::exact(9.0)), (Part::ZERO, false));
-    }
-
-    #[test]
-    fn the_wait_is_the_rest_of_what_runs_or_a_new_pod_if_that_is_nearer() {
-        let (part, cold) = wait(&busy(&[(10.0, 4.0)], false), Part::exact(1.0));
-        assert!((part.mean - 6.0).abs() < 1e-9 && !cold);
-        let (part, cold) = wait(&busy(&[(10.0, 4.0)], true), Part::exact(1.0));
-        assert!((part.mean - 1.0).abs() < 1e-9 && cold);
-    }
-
-    #[test]
-    fn a_pod_on_its_way_is_awaited_for_the_rest_of_its_deployment() {
-        let load = Load {
-            deploying_s: Some(3.0),
-            ..Load::default()
-        };
-        let (part, cold) = wait(&load, Part::exact(5.0));
-        assert!((part.mean - 2.0).abs() < 1e-9 && cold);
-    }
-
-    #[test]
-    fn a_transfer_hides_the_wait_beneath_it() {
-        assert_eq!(less(Part::exact(2.0), 5.0).mean, 0.0);
-        assert!((less(Part::exact(5.0), 2.0).p90.high - 3.0).abs() < 1e-9);
     }
 }

@@ -1,16 +1,18 @@
 //! The one task that owns every measurement's history and fits the models anew, off the request path.
 
-use super::{FunctionModels, Scheduler};
+use super::{FunctionModels, LinkState, Scheduler};
 use crate::config::Config;
-use crate::history::{DeploymentRecord, History, HistoryError, Measurement, TransferRecord};
+use crate::history::{
+    DeploymentRecord, History, HistoryError, LinkProbe, Measurement, TransferRecord,
+};
 use crate::runnable::processing_key;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 use stoic_placement::{
-    Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, LinkConfig, LinkModel,
-    ProcessingConfig, ProcessingHistory, ProcessingModel,
+    Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, LinkConfig, ProcessingConfig,
+    ProcessingHistory, ProcessingModel,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,6 +28,8 @@ pub enum Lesson {
     Deployed(DeploymentRecord),
     /// A package was moved to a site.
     Transferred(TransferRecord),
+    /// A link was probed.
+    LinkProbed(LinkProbe),
     /// A function version was deployed: publish what is known of it.
     Publish {
         /// Function.
@@ -64,6 +68,13 @@ impl Teacher {
 /// Where new fits go: function name, version, models.
 pub(super) type Publish = Box<dyn Fn(&str, &str, FunctionModels) + Send>;
 
+/// A link with what was measured on it.
+struct Link {
+    bandwidth: Bandwidth,
+    transfer_at: Option<f64>,
+    probe_at: Option<f64>,
+}
+
 #[derive(Default)]
 struct VersionHistories {
     /// By action, then by runtime.
@@ -91,7 +102,7 @@ pub struct Learner {
     versions: HashMap<(String, String), VersionHistories>,
     deployments: HashMap<String, Vec<DeploymentHistory>>,
     fitted_deployments: HashMap<String, Vec<DeploymentModel>>,
-    links: HashMap<String, Bandwidth>,
+    links: HashMap<String, Link>,
     publish: Publish,
 }
 
@@ -120,7 +131,12 @@ impl Learner {
                             rtt_s: link.rtt.as_secs_f64(),
                             ..LinkConfig::default()
                         });
-                (name.clone(), Bandwidth::new(configured))
+                let link = Link {
+                    bandwidth: Bandwidth::new(configured),
+                    transfer_at: None,
+                    probe_at: None,
+                };
+                (name.clone(), link)
             })
             .collect();
         let placement = &config.placement;
@@ -152,8 +168,21 @@ impl Learner {
         for deployment in history.deployments(2000).await? {
             self.learn_deployment(&deployment);
         }
+        // In the order in which they happened: the estimator forgets by time.
+        let mut links: Vec<(f64, Lesson)> = Vec::new();
         for transfer in history.transfers(200).await? {
-            self.learn_transfer(&transfer);
+            links.push((transfer.at, Lesson::Transferred(transfer)));
+        }
+        for probe in history.link_probes(200).await? {
+            links.push((probe.transfer.at, Lesson::LinkProbed(probe)));
+        }
+        links.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (_, lesson) in links {
+            match lesson {
+                Lesson::LinkProbed(probe) => self.learn_link_probe(&probe),
+                Lesson::Transferred(transfer) => self.learn_transfer(&transfer),
+                _ => {}
+            }
         }
         for measurement in history.measurements(None, None, 5000).await?.iter().rev() {
             self.learn_processing(measurement);
@@ -195,6 +224,10 @@ impl Learner {
             }
             Lesson::Transferred(transfer) => {
                 self.learn_transfer(&transfer);
+                self.publish_links();
+            }
+            Lesson::LinkProbed(probe) => {
+                self.learn_link_probe(&probe);
                 self.publish_links();
             }
             Lesson::Publish {
@@ -264,16 +297,29 @@ impl Learner {
 
     fn learn_transfer(&mut self, t: &TransferRecord) {
         if let Some(link) = self.links.get_mut(&t.site) {
-            link.observe(t.bytes as f64, t.seconds, t.at);
+            link.bandwidth.observe(t.bytes as f64, t.seconds, t.at);
+            link.transfer_at = Some(t.at);
+        }
+    }
+
+    fn learn_link_probe(&mut self, probe: &LinkProbe) {
+        let t = &probe.transfer;
+        if let Some(link) = self.links.get_mut(&t.site) {
+            link.bandwidth.observe_rtt(probe.rtt_s);
+            link.bandwidth.observe(t.bytes as f64, t.seconds, t.at);
+            link.probe_at = Some(t.at);
         }
     }
 
     fn publish_links(&self) {
         let now = unix_now();
         let of = |runtime: &super::RuntimeInfo| {
-            self.links
-                .get(&runtime.site)
-                .map_or(LinkModel::LOCAL, |link| link.fit(now))
+            let link = self.links.get(&runtime.site);
+            link.map_or(LinkState::LOCAL, |link| LinkState {
+                model: link.bandwidth.fit(now),
+                transfer_at: link.transfer_at,
+                probe_at: link.probe_at,
+            })
         };
         self.scheduler
             .publish_links(self.scheduler.runtimes().iter().map(of).collect());
