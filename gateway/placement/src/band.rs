@@ -40,7 +40,13 @@ impl Band {
     pub fn of(errors: impl IntoIterator<Item = f64>, unit: f64) -> Self {
         let mut sorted: Vec<f64> = errors.into_iter().filter(|e| e.is_finite()).collect();
         sorted.sort_unstable_by(f64::total_cmp);
-        let (mut p50, mut p90) = (range(&sorted, 0.5), range(&sorted, 0.9));
+        Self::of_sorted(&sorted, unit)
+    }
+
+    /// As [`of`](Self::of), of finite errors in rising order.
+    #[must_use]
+    pub(crate) fn of_sorted(sorted: &[f64], unit: f64) -> Self {
+        let (mut p50, mut p90) = (range(sorted, 0.5), range(sorted, 0.9));
         if sorted.len() < ENOUGH {
             let part = unit.abs() / (1.0 + sorted.len() as f64);
             p50 = (p50.0.min(-GUESS.0 * part), p50.1.max(GUESS.0 * part));

@@ -130,6 +130,39 @@ impl Part {
     }
 }
 
+impl Part {
+    /// The part with every time multiplied by `factor`.
+    #[must_use]
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        let sane = |seconds: f64| (seconds * factor).clamp(0.0, MAX_SECONDS);
+        let both = |interval: Interval| Interval {
+            low: sane(interval.low),
+            high: sane(interval.high),
+        };
+        if !factor.is_finite() || factor < 0.0 {
+            return *self;
+        }
+        Self {
+            mean: sane(self.mean),
+            p50: both(self.p50),
+            p90: both(self.p90),
+            ..*self
+        }
+    }
+}
+
+/// What a part's prediction stands on, for `stoic predict --explain`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Basis {
+    /// The estimator in force.
+    pub estimator: &'static str,
+    /// Measurements taken in.
+    pub points: usize,
+    /// Its mean error over recent predictions made in advance, relative to the
+    /// times measured (the most recent count most); `None` before the first.
+    pub recent_error: Option<f64>,
+}
+
 /// The predicted response time of one invocation on one runtime,
 /// T_s = T_q + T_t + T_d + T_p (the paper's section 3.4 and the queueing time
 /// it leaves out).

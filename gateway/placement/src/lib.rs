@@ -87,8 +87,10 @@ pub mod accuracy;
 pub mod availability;
 pub mod band;
 pub mod bootstrap;
+pub mod calibrator;
 pub mod chance;
 pub mod choose;
+mod conformal;
 pub mod cooperative;
 pub mod decide;
 pub mod deployment;
@@ -97,8 +99,11 @@ pub mod estimate;
 pub mod goal;
 pub mod hedge;
 pub mod load;
+mod mixture;
 pub mod modes;
+pub mod paper;
 pub mod processing;
+mod quantile;
 pub mod queueing;
 pub mod transfer;
 
@@ -106,12 +111,18 @@ pub use account::Account;
 pub use accuracy::Accuracy;
 pub use band::Band;
 pub use bootstrap::{BootstrapConfig, BootstrapTask, Measured, bootstrap};
+pub use calibrator::ResponseCalibrator;
 pub use choose::{Candidate, Choice, ChoiceError, Margin, Mode, Reason, choose};
 pub use decide::{CandidateInput, Decision, decide, estimate_all};
-pub use deployment::{DeploymentConfig, DeploymentHistory, DeploymentModel, Method, Window};
-pub use estimate::{Estimate, Features, Interval, Part, sum};
+pub use deployment::{
+    AutoRegression, DeploymentConfig, DeploymentHistory, DeploymentModel, DeploymentSample, Method,
+    Regime, Window,
+};
+pub use estimate::{Basis, Estimate, Features, Interval, Part, sum};
 pub use goal::Goal;
 pub use load::{Load, PoolEstimate, PoolInput, Wait, overlapped, place, wait};
-pub use processing::{ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig};
+pub use processing::{
+    Measure, ProcessingConfig, ProcessingHistory, ProcessingModel, RansacConfig, Run, RunFeatures,
+};
 pub use queueing::{Running, queueing};
 pub use transfer::{Bandwidth, LinkConfig, LinkModel};

@@ -19,19 +19,29 @@
 //!   that intervals widen with the batch. They say nothing of sizes far beyond
 //!   those seen.
 
-mod ransac;
+mod forgetting;
+mod line;
+pub(crate) mod ransac;
 mod ridge;
+mod run;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+pub use line::Line;
 pub use ransac::RansacConfig;
 pub use ridge::Ridge;
+pub use run::{Measure, Run, RunFeatures};
 
 use crate::band::Band;
-use crate::estimate::{MAX_SECONDS, Part, sane_seconds, sane_size};
+use crate::conformal::Conformal;
+use crate::estimate::{Basis, MAX_SECONDS, Part, sane_seconds, sane_size};
+use crate::mixture::{Losses, relative_loss};
+use crate::quantile::median;
+use forgetting::Lines;
 use ransac::Point;
+use run::MEASURES;
 
 /// Misses in a row on one side that make a change of regime.
 pub const REGIME: usize = 3;
@@ -40,11 +50,24 @@ pub const REGIME: usize = 3;
 /// seconds: a thousandth is what a scheduler's tick is worth.
 const LEAST_SCALE: f64 = 1e-3;
 
+/// Half-life, in runs, of the losses by which the measure of size is chosen;
+/// runs before another than items may be, and the share of the loss of the one
+/// in force that it must come below.
+const MEASURE_MEMORY: f64 = 16.0;
+const MEASURE_LEAST: f64 = 6.0;
+const MEASURE_SHARE: f64 = 0.8;
+
+/// Cold runs behind the time that loading the model takes.
+const COLD: usize = 8;
+
+/// Step of the stretch of the intervals.
+const STEP: f64 = 0.1;
+
 /// Limits of the processing model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessingConfig {
-    /// Most recent points regressed (the paper: 10).
+    /// Most recent points regressed by Algorithm 1 (the paper: 10).
     pub points: usize,
     /// Most recent errors behind the intervals.
     pub errors: usize,
@@ -70,13 +93,22 @@ impl Default for ProcessingConfig {
 pub struct ProcessingHistory {
     config: ProcessingConfig,
     seed: u64,
+    /// Sizes in items, seconds as if warm.
     points: VecDeque<Point>,
-    /// Relative errors of predictions made in advance, newest last.
-    errors: VecDeque<f64>,
+    algorithm_1: Option<Fitted>,
+    /// By measure; items always, the others once a run told them.
+    lines: [Option<Lines>; MEASURES],
+    measures: Losses<MEASURES>,
+    in_force: usize,
+    /// What cold runs took beyond what warm ones would have.
+    loading: VecDeque<f64>,
+    warm_runs: usize,
+    errors: Conformal,
+    /// Recent loss of what was predicted.
+    losses: Losses<1>,
     /// Misses in a row; negative when the measurements were below.
     streak: i64,
     seen: usize,
-    fitted: Option<Fitted>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,31 +121,59 @@ impl ProcessingHistory {
     /// An empty history. Equal seeds and measurements give equal models.
     #[must_use]
     pub fn new(config: ProcessingConfig, seed: u64) -> Self {
+        let config = ProcessingConfig {
+            points: config.points.max(REGIME),
+            errors: config.errors.max(1),
+            ..config
+        };
         Self {
-            config: ProcessingConfig {
-                points: config.points.max(REGIME),
-                errors: config.errors.max(1),
-                ..config
-            },
+            config,
             seed,
             points: VecDeque::new(),
-            errors: VecDeque::new(),
+            algorithm_1: None,
+            lines: [Some(Lines::new()), None, None, None],
+            measures: Losses::NONE,
+            in_force: 0,
+            loading: VecDeque::new(),
+            warm_runs: 0,
+            errors: Conformal::new(config.errors, STEP),
+            losses: Losses::NONE,
             streak: 0,
             seen: 0,
-            fitted: None,
         }
     }
 
-    /// Takes in one measured run of `items` items in `seconds`, and refits.
-    /// Returns false, changing nothing, for what is no measurement (negative,
-    /// infinite, not a number).
+    /// Takes in one run of `items` items in `seconds` of which nothing else is
+    /// known; see [`observe`](Self::observe).
     pub fn push(&mut self, items: f64, seconds: f64) -> bool {
-        let (Some(items), Some(seconds)) = (sane_size(items), sane_seconds(seconds)) else {
+        self.observe(&Run::new(items, seconds))
+    }
+
+    /// Takes in one measured run, judges every estimator on it, and fits them
+    /// anew. Returns false, changing nothing, for what is no measurement
+    /// (negative, infinite, not a number).
+    pub fn observe(&mut self, run: &Run) -> bool {
+        let (Some(items), Some(seconds)) =
+            (sane_size(run.features.items), sane_seconds(run.seconds))
+        else {
             return false;
         };
-        let point = (items, seconds);
-        self.judge(point);
-        self.points.push_back(point);
+        let sizes = run.features.sizes();
+        // A line through a single point predicts no other size.
+        if self.seen >= 2 {
+            self.judge(&run.features, seconds);
+        }
+        let warm = self.as_if_warm(&run.features, &sizes, seconds);
+        if self.seen >= 2 {
+            self.judge_lines(&sizes, warm);
+            self.count_miss((items, warm));
+        }
+        self.points.push_back((items, warm));
+        for (lines, size) in self.lines.iter_mut().zip(sizes) {
+            if let Some(size) = size {
+                lines.get_or_insert_with(Lines::new).push(size, warm);
+            }
+        }
         self.seen += 1;
         if self.streak.unsigned_abs() >= REGIME as u64 {
             self.change_regime();
@@ -125,21 +185,77 @@ impl ProcessingHistory {
         true
     }
 
-    /// Holds a new point against what was predicted for it.
-    fn judge(&mut self, point: Point) {
-        // A line through a single point predicts no other size.
-        let Some(fitted) = self.fitted.as_ref().filter(|_| self.points.len() >= 2) else {
+    /// Holds a new run against what was predicted for it.
+    fn judge(&mut self, features: &RunFeatures, seconds: f64) {
+        if let Some(expected) = self.fit().seconds(features) {
+            self.errors
+                .observe((seconds - expected) / expected.max(LEAST_SCALE));
+            self.losses
+                .observe(&[relative_loss(expected, seconds)], MEASURE_MEMORY);
+        }
+    }
+
+    /// Holds it against every line of every measure.
+    fn judge_lines(&mut self, sizes: &[Option<f64>; MEASURES], warm: f64) {
+        let mut losses = [None; MEASURES];
+        for ((lines, size), loss) in self.lines.iter_mut().zip(sizes).zip(&mut losses) {
+            if let (Some(lines), Some(size)) = (lines.as_mut(), size) {
+                // A measure that came later starts when it has a line.
+                if lines.points() >= 2 {
+                    *loss = lines
+                        .mixed()
+                        .map(|line| relative_loss(line.at(*size), warm));
+                    lines.judge(*size, warm);
+                }
+            }
+        }
+        // Who sleeps is given the loss of the line over items.
+        let by_items = losses[0].unwrap_or(0.0);
+        self.measures
+            .observe(&losses.map(|loss| loss.unwrap_or(by_items)), MEASURE_MEMORY);
+        self.in_force = self
+            .measures
+            .in_force(self.in_force, MEASURE_SHARE, MEASURE_LEAST);
+    }
+
+    /// The seconds of a run without what loading its model took. Learns that
+    /// time from cold runs, once two warm ones tell what a run takes.
+    fn as_if_warm(
+        &mut self,
+        features: &RunFeatures,
+        sizes: &[Option<f64>; MEASURES],
+        seconds: f64,
+    ) -> f64 {
+        if features.cold != Some(true) {
+            self.warm_runs += usize::from(features.cold.is_some());
+            return seconds;
+        }
+        if self.warm_runs < 2 {
+            return seconds;
+        }
+        if let Some(expected) = self.fit().warm_seconds(sizes) {
+            self.loading.push_back(seconds - expected);
+            if self.loading.len() > COLD {
+                self.loading.pop_front();
+            }
+        }
+        (seconds - self.loading_time()).max(0.0)
+    }
+
+    /// What loading the model takes, seconds.
+    fn loading_time(&self) -> f64 {
+        let mut loading: Vec<f64> = self.loading.iter().copied().collect();
+        median(&mut loading).unwrap_or(0.0).clamp(0.0, MAX_SECONDS)
+    }
+
+    /// Counts misses of Algorithm 1's line on one side.
+    fn count_miss(&mut self, point: Point) {
+        let Some(fitted) = &self.algorithm_1 else {
             return;
         };
-        let expected = fitted.line.at(point.0);
-        self.errors
-            .push_back((point.1 - expected) / expected.max(LEAST_SCALE));
-        if self.errors.len() > self.config.errors {
-            self.errors.pop_front();
-        }
         self.streak = if fitted.consensus.holds(point) {
             0
-        } else if point.1 > expected {
+        } else if point.1 > fitted.line.at(point.0) {
             self.streak.max(0) + 1
         } else {
             self.streak.min(0) - 1
@@ -155,26 +271,40 @@ impl ProcessingHistory {
         let most = newest.clone().map(|p| p.0).fold(0.0, f64::max);
         if most >= 2.0 * least && most > least {
             self.points.drain(..old);
+            for lines in self.lines.iter_mut().flatten() {
+                lines.keep_newest(REGIME);
+            }
             return;
         }
-        let Some(fitted) = &self.fitted else { return };
+        let Some(fitted) = &self.algorithm_1 else {
+            return;
+        };
         let mut ratios: Vec<f64> = newest
             .map(|p| p.1 / fitted.line.at(p.0).max(LEAST_SCALE))
             .collect();
-        let ratio = ransac::median(&mut ratios).unwrap_or(1.0);
+        let ratio = median(&mut ratios).unwrap_or(1.0);
         for point in self.points.range_mut(..old) {
             point.1 = (point.1 * ratio).min(MAX_SECONDS);
+        }
+        for lines in self.lines.iter_mut().flatten() {
+            lines.scale_older(REGIME, ratio);
         }
     }
 
     fn refit(&mut self) {
         let points = self.points.make_contiguous();
         let seed = self.seed.wrapping_add(self.seen as u64);
-        self.fitted =
+        self.algorithm_1 =
             ransac::consensus(points, &self.config.ransac, seed).map(|consensus| Fitted {
-                line: Line::of(points, &consensus),
+                line: physical(points, &consensus),
                 consensus,
             });
+        let line = self.algorithm_1.as_ref().map(|fitted| fitted.line);
+        for (index, lines) in self.lines.iter_mut().enumerate() {
+            if let Some(lines) = lines {
+                lines.fit(line.filter(|_| index == 0));
+            }
+        }
     }
 
     /// Number of measurements ever taken in.
@@ -186,77 +316,63 @@ impl ProcessingHistory {
     /// The immutable model of this moment.
     #[must_use]
     pub fn fit(&self) -> ProcessingModel {
-        match &self.fitted {
-            None => ProcessingModel::unknown(),
-            Some(fitted) => ProcessingModel {
-                line: Some(fitted.line),
-                band: Band::of(self.errors.iter().copied(), 1.0),
+        let mixed = |lines: &Option<Lines>| lines.as_ref().and_then(Lines::mixed);
+        let heaviest = self.lines[self.in_force].as_ref().map(Lines::heaviest);
+        ProcessingModel {
+            lines: std::array::from_fn(|index| mixed(&self.lines[index])),
+            in_force: self.in_force,
+            loading_s: self.loading_time(),
+            given: RunFeatures::of_items(0.0),
+            band: self.errors.band(),
+            points: self.seen,
+            basis: Basis {
+                estimator: heaviest.map_or("none", |(name, _)| name),
                 points: self.seen,
+                recent_error: self.losses.mean(0),
             },
         }
     }
 }
 
-/// A line that never falls and never goes below zero.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Line {
-    /// Seconds per item, at least zero.
-    pub slope: f64,
-    /// Seconds at no items; may be negative.
-    pub intercept: f64,
-    /// Smallest batch seen; below it the line does not fall under the one from
-    /// the origin.
-    pub least_items: f64,
-}
-
-impl Line {
-    fn of(points: &[Point], consensus: &ransac::Consensus) -> Self {
-        let least_items = points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min);
-        let slope = consensus.model.coefficients[0];
-        if slope >= 0.0 {
-            return Self {
-                slope,
-                intercept: consensus.model.intercept,
-                least_items,
-            };
-        }
-        // The mean of the points that the falling line went through, or of all.
-        let mean = |points: &mut dyn Iterator<Item = &Point>| {
-            let (sum, count) = points.fold((0.0, 0usize), |(sum, count), p| (sum + p.1, count + 1));
-            (count > 0).then(|| sum / count as f64)
-        };
-        Self {
-            slope: 0.0,
-            intercept: mean(&mut points.iter().filter(|p| consensus.holds(**p)))
-                .or_else(|| mean(&mut points.iter()))
-                .unwrap_or(0.0),
+/// The line of a regression that may fall: where it does, the mean of the
+/// points that it went through, or of all.
+fn physical(points: &[Point], consensus: &ransac::Consensus) -> Line {
+    let least_items = points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min);
+    let slope = consensus.model.coefficients[0];
+    if slope >= 0.0 {
+        return Line {
+            slope,
+            intercept: consensus.model.intercept,
             least_items,
-        }
-    }
-
-    /// Seconds expected for `items` items: finite, at least zero, never less
-    /// for more items.
-    #[must_use]
-    pub fn at(&self, items: f64) -> f64 {
-        let items = sane_size(items).unwrap_or(0.0);
-        let on_line = self.intercept + self.slope * items;
-        let seconds = if self.intercept < 0.0 && items < self.least_items {
-            let at_least = self.intercept + self.slope * self.least_items;
-            on_line.max(at_least * (items / self.least_items))
-        } else {
-            on_line
         };
-        seconds.clamp(0.0, MAX_SECONDS)
+    }
+    let mean = |points: &mut dyn Iterator<Item = &Point>| {
+        let (sum, count) = points.fold((0.0, 0usize), |(sum, count), p| (sum + p.1, count + 1));
+        (count > 0).then(|| sum / count as f64)
+    };
+    Line {
+        slope: 0.0,
+        intercept: mean(&mut points.iter().filter(|p| consensus.holds(**p)))
+            .or_else(|| mean(&mut points.iter()))
+            .unwrap_or(0.0),
+        least_items,
     }
 }
 
 /// A fitted processing model: what a batch of any size is expected to take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ProcessingModel {
-    line: Option<Line>,
+    /// By measure.
+    lines: [Option<Line>; MEASURES],
+    in_force: usize,
+    /// What loading the model adds to a cold run.
+    loading_s: f64,
+    /// What [`predict`](Self::predict) knows besides the items.
+    given: RunFeatures,
     /// Relative to the prediction.
     band: Band,
     points: usize,
+    basis: Basis,
 }
 
 impl ProcessingModel {
@@ -264,19 +380,46 @@ impl ProcessingModel {
     #[must_use]
     pub const fn unknown() -> Self {
         Self {
-            line: None,
+            lines: [None; MEASURES],
+            in_force: 0,
+            loading_s: 0.0,
+            given: RunFeatures::of_items(0.0),
             band: Band::NONE,
             points: 0,
+            basis: Basis {
+                estimator: "none",
+                points: 0,
+                recent_error: None,
+            },
         }
     }
 
-    /// T_p of a batch of `items` items, in seconds.
+    /// T_p of a batch of `items` items, in seconds, of which nothing else is
+    /// known, or what was [`given`](Self::given).
     #[must_use]
     pub fn predict(&self, items: f64) -> Part {
-        let Some(line) = &self.line else {
+        self.predict_run(&RunFeatures {
+            items,
+            ..self.given
+        })
+    }
+
+    /// The model whose [`predict`](Self::predict) knows more than the items:
+    /// for callers that know it before they ask (the request path).
+    #[must_use]
+    pub fn given(&self, features: &RunFeatures) -> Self {
+        Self {
+            given: *features,
+            ..*self
+        }
+    }
+
+    /// T_p of a run, in seconds. Never less for more items.
+    #[must_use]
+    pub fn predict_run(&self, features: &RunFeatures) -> Part {
+        let Some(mean) = self.seconds(features) else {
             return Part::UNKNOWN;
         };
-        let mean = line.at(items);
         let scale = mean.max(LEAST_SCALE);
         let scaled = |(low, high): (f64, f64)| (low * scale, high * scale);
         Part::around(
@@ -287,16 +430,48 @@ impl ProcessingModel {
         )
     }
 
-    /// The line behind it, when there is one.
+    fn seconds(&self, features: &RunFeatures) -> Option<f64> {
+        let warm = self.warm_seconds(&features.sizes())?;
+        let loading = if features.cold == Some(true) {
+            self.loading_s
+        } else {
+            0.0
+        };
+        Some((warm + loading).min(MAX_SECONDS))
+    }
+
+    /// By the measure in force where the run tells it, else by items.
+    fn warm_seconds(&self, sizes: &[Option<f64>; MEASURES]) -> Option<f64> {
+        let by = |index: usize| Some(self.lines[index]?.at(sizes[index]?));
+        // Sizes that are no numbers are read as none.
+        by(self.in_force)
+            .or_else(|| by(0))
+            .or_else(|| Some(self.lines[0]?.at(0.0)))
+    }
+
+    /// The line over items, when there is one.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
-        self.line
+        self.lines[0]
+    }
+
+    /// The measure of size in force.
+    #[must_use]
+    pub fn measure(&self) -> Measure {
+        Measure::ALL[self.in_force]
     }
 
     /// Measurements it stands on.
     #[must_use]
     pub fn points(&self) -> usize {
         self.points
+    }
+
+    /// What a prediction stands on: the estimator of most weight in the mixture
+    /// in force.
+    #[must_use]
+    pub fn basis(&self) -> Basis {
+        self.basis
     }
 }
 
@@ -342,7 +517,9 @@ mod tests {
         history.push(33.0, 20.0);
         let model = history.fit();
         assert_eq!(model.line().unwrap().slope, 0.0);
-        assert_eq!(model.predict(1e9).mean, 25.0);
+        // The newer of the two weighs a little more.
+        let mean = model.predict(1e9).mean;
+        assert!((23.0..=25.0).contains(&mean), "{mean}");
     }
 
     #[test]

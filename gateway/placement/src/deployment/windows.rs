@@ -12,7 +12,7 @@ const PER_SECOND: f64 = 1e9;
 /// Summed absolute one-step-ahead errors of both methods for widths
 /// `1..=max_width`, over a sliding range of steps.
 #[derive(Debug, Clone)]
-pub(super) struct Errors {
+pub(crate) struct Errors {
     mean: Vec<i128>,
     median: Vec<i128>,
     steps: usize,
@@ -20,7 +20,7 @@ pub(super) struct Errors {
 }
 
 impl Errors {
-    pub(super) fn new(max_width: usize) -> Self {
+    pub(crate) fn new(max_width: usize) -> Self {
         Self {
             mean: vec![0; max_width],
             median: vec![0; max_width],
@@ -30,19 +30,19 @@ impl Errors {
     }
 
     /// Steps summed now.
-    pub(super) fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.steps
     }
 
     /// Judges every width on its prediction of `actual` from `past`.
-    pub(super) fn add(&mut self, past: &[f64], actual: f64) {
+    pub(crate) fn add(&mut self, past: &[f64], actual: f64) {
         self.apply(past, actual, 1);
         self.steps += 1;
     }
 
     /// Takes back an [`add`](Self::add) with the same arguments (values older
     /// than the widest window may be missing from `past`).
-    pub(super) fn remove(&mut self, past: &[f64], actual: f64) {
+    pub(crate) fn remove(&mut self, past: &[f64], actual: f64) {
         self.apply(past, actual, -1);
         self.steps -= 1;
     }
@@ -67,18 +67,13 @@ impl Errors {
         }
     }
 
-    /// Method and width of least error; the median and the narrower window win
-    /// ties. `None` before the first step.
-    pub(super) fn best(&self) -> Option<Window> {
-        let median = self.best_of(Method::Median)?;
-        let mean = self.best_of(Method::Mean)?;
-        Some(if mean.mae < median.mae { mean } else { median })
-    }
-
-    pub(super) fn best_of(&self, method: Method) -> Option<Window> {
+    /// The width of least error; the narrower one wins ties. `None` before the
+    /// first step and for methods without a window.
+    pub(crate) fn best_of(&self, method: Method) -> Option<Window> {
         let sums = match method {
             Method::Mean => &self.mean,
             Method::Median => &self.median,
+            Method::AutoRegression | Method::Forgetting => return None,
         };
         let (index, &least) = sums.iter().enumerate().min_by_key(|(_, sum)| **sum)?;
         (self.steps > 0).then(|| Window {
@@ -95,11 +90,12 @@ fn whole(seconds: f64) -> i128 {
 
 /// What a window of `width` over the newest of `past` predicts; `past` must
 /// not be empty.
-pub(super) fn predict(past: &[f64], method: Method, width: usize) -> f64 {
+pub(crate) fn predict(past: &[f64], method: Method, width: usize) -> f64 {
     let window = &past[past.len().saturating_sub(width)..];
     match method {
         Method::Mean => window.iter().sum::<f64>() / window.len() as f64,
-        Method::Median => {
+        // No other method has a window.
+        Method::Median | Method::AutoRegression | Method::Forgetting => {
             let mut sorted = window.to_vec();
             sorted.sort_unstable_by(f64::total_cmp);
             median_of_sorted(&sorted)
@@ -108,7 +104,7 @@ pub(super) fn predict(past: &[f64], method: Method, width: usize) -> f64 {
 }
 
 /// Appends the signed one-step-ahead errors of the last `steps` values.
-pub(super) fn residuals(
+pub(crate) fn residuals(
     values: &[f64],
     steps: usize,
     method: Method,
@@ -122,7 +118,7 @@ pub(super) fn residuals(
                 out.push_back(values[step] - predict(&values[..step], method, width));
             }
         }
-        Method::Median => {
+        Method::Median | Method::AutoRegression | Method::Forgetting => {
             // One sorted window is slid along instead of sorting each anew.
             let mut sorted = values[first.saturating_sub(width)..first].to_vec();
             sorted.sort_unstable_by(f64::total_cmp);

@@ -21,8 +21,7 @@
 //! * *"parameters that best fit the data"*: the winner is a regression on its
 //!   sample. One last regression over all observations within `t` of it
 //!   (two or more sizes among them, at least `d`) uses the rest of them; textbook
-//!   RANSAC ends likewise.
-
+//!   RANSAC ends likewise. [`crate::paper`] goes without it.
 //!
 //! Where the defaults come from: sample sizes of 3 to 8 of ten, relative
 //! thresholds of 0 to 0.3, and 100 or 200 passes were compared on the authors'
@@ -41,9 +40,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::ridge::Ridge;
+use crate::quantile::median;
 
 /// One observation: batch size, seconds.
-pub(super) type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// Parameters of Algorithm 1. What is `None` is derived from the data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -85,15 +85,15 @@ impl Default for RansacConfig {
 
 /// What Algorithm 1 found.
 #[derive(Debug, Clone)]
-pub(super) struct Consensus {
-    pub(super) model: Ridge<1>,
+pub(crate) struct Consensus {
+    pub(crate) model: Ridge<1>,
     /// `t` as used, in seconds, before it grows with the prediction.
     pub(super) threshold: f64,
     pub(super) relative_threshold: f64,
 }
 
 impl Consensus {
-    pub(super) fn at(&self, items: f64) -> f64 {
+    pub(crate) fn at(&self, items: f64) -> f64 {
         self.model.predict(&SVector::<f64, 1>::new(items))
     }
 
@@ -108,9 +108,36 @@ fn reach(threshold: f64, relative: f64, expected: f64) -> f64 {
     threshold.max(relative * expected.abs())
 }
 
-/// Runs Algorithm 1 over `points`; equal points, configuration and seed give
-/// an equal model. `None` when there are no points.
+/// Runs Algorithm 1 over `points` and ends with a regression on all that lies
+/// within `t` of its model; equal points, configuration and seed give an equal
+/// model. `None` when there are no points.
 pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> Option<Consensus> {
+    let (mut best, required) = as_printed(points, config, seed)?;
+    let Some(required) = required else {
+        return Some(best);
+    };
+    let fitting: Vec<(SVector<f64, 1>, f64)> = points
+        .iter()
+        .filter(|point| best.holds(**point))
+        .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
+        .collect();
+    let sizes_differ = fitting.windows(2).any(|pair| pair[0].0 != pair[1].0);
+    if fitting.len() >= required
+        && sizes_differ
+        && let Some(model) = Ridge::fit(&fitting)
+    {
+        best.model = model;
+    }
+    Some(best)
+}
+
+/// Algorithm 1 and nothing more. With it comes `d` as used, when a sample was
+/// better than the regression on all.
+pub(crate) fn as_printed(
+    points: &[Point],
+    config: &RansacConfig,
+    seed: u64,
+) -> Option<(Consensus, Option<usize>)> {
     let mut observations: Vec<(SVector<f64, 1>, f64)> = points
         .iter()
         .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
@@ -131,7 +158,7 @@ pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> O
         .unwrap_or((3 * points.len()).div_ceil(5))
         .max(3);
     if sample_size >= points.len() {
-        return Some(best);
+        return Some((best, None));
     }
     let required = config
         .inliers
@@ -164,21 +191,7 @@ pub(super) fn consensus(points: &[Point], config: &RansacConfig, seed: u64) -> O
             improved = true;
         }
     }
-    if improved {
-        let fitting: Vec<(SVector<f64, 1>, f64)> = points
-            .iter()
-            .filter(|point| best.holds(**point))
-            .map(|&(items, seconds)| (SVector::<f64, 1>::new(items), seconds))
-            .collect();
-        let sizes_differ = fitting.windows(2).any(|pair| pair[0].0 != pair[1].0);
-        if fitting.len() >= required
-            && sizes_differ
-            && let Some(model) = Ridge::fit(&fitting)
-        {
-            best.model = model;
-        }
-    }
-    Some(best)
+    Some((best, improved.then_some(required)))
 }
 
 /// `t` from the data: 2.5 robust standard deviations around a Theil-Sen line,
@@ -203,19 +216,6 @@ fn derived_threshold(points: &[Point]) -> f64 {
     let mut seconds: Vec<f64> = points.iter().map(|p| p.1).collect();
     let typical = median(&mut seconds).unwrap_or(0.0);
     (2.5 * deviation).max(0.02 * typical).max(1e-6)
-}
-
-/// The median; reorders `values`. `None` when there are none.
-pub(super) fn median(values: &mut [f64]) -> Option<f64> {
-    if values.is_empty() {
-        return None;
-    }
-    let (half, even) = (values.len() / 2, values.len().is_multiple_of(2));
-    let (below, &mut upper, _) = values.select_nth_unstable_by(half, f64::total_cmp);
-    Some(match below.iter().copied().max_by(f64::total_cmp) {
-        Some(lower) if even => lower.midpoint(upper),
-        _ => upper,
-    })
 }
 
 #[cfg(test)]
@@ -275,12 +275,5 @@ mod tests {
         };
         assert!(consensus(&points, &wide, 1).is_some());
         assert!(consensus(&[], &absurd, 1).is_none());
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&mut [4.0, 1.0, 3.0, 2.0]), Some(2.5));
-        assert_eq!(median(&mut []), None);
     }
 }

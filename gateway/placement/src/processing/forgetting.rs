@@ -1,0 +1,301 @@
+//! Robust lines that forget: seconds over one measure of size, by ten
+//! estimators at several speeds, mixed by their recent prequential losses.
+//! Knows sizes and seconds, not what the sizes measure.
+//!
+//! * **Lines**: the median of the slopes between all pairs of the last
+//!   [`REMEMBERED`] points (Theil and Sen), a pair weighing by the ages of its
+//!   points and by how far apart their sizes are, since noise moves a short
+//!   slope more; then the median height. Up to 29 % of outliers are borne.
+//! * **Levels**: machines become busier or quieter faster than the shape of the
+//!   line changes, and a stretch of equal sizes tells the level alone. So the
+//!   slowest line is also scaled by the median of recent outcomes over it, or
+//!   raised by the median of recent residuals.
+//! * **Algorithm 1's line** takes part where there is one.
+//!
+//! In force is the estimator at the weighted median of what all of them predict
+//! for the usual size (or a line between the two next to it). A median and not
+//! a mean, since the quick ones follow an outlier all the way, and a mean would
+//! follow them. So the mixture is one line: small, quick to evaluate, never
+//! falling.
+
+use std::collections::VecDeque;
+
+use super::line::Line;
+use crate::mixture::{Losses, relative_loss};
+use crate::quantile::{median, weighted_middle, weighted_quantile};
+
+/// Points remembered: enough for a line through noise of half its height, few
+/// enough for all their pairs.
+pub(super) const REMEMBERED: usize = 24;
+
+/// Half-lives of the lines, in points.
+const LINES: [f64; 3] = [4.0, 16.0, 64.0];
+
+/// Half-lives of the levels, in points.
+const LEVELS: [f64; 3] = [0.5, 1.0, 2.0];
+
+/// Algorithm 1, the lines, the levels as factors and as offsets.
+pub(super) const ESTIMATORS: usize = 1 + 3 * 3;
+
+/// Names of the estimators, in the order of the mixture.
+pub(super) const NAMES: [&str; ESTIMATORS] = [
+    "Algorithm 1",
+    "line, half-life 4",
+    "line, half-life 16",
+    "line, half-life 64",
+    "line by level, half-life 0.5",
+    "line by level, half-life 1",
+    "line by level, half-life 2",
+    "line and offset, half-life 0.5",
+    "line and offset, half-life 1",
+    "line and offset, half-life 2",
+];
+
+/// Half-life, in points, of the losses, and how sharply the mixture follows
+/// them. Memories of 3 to 8 and rates of 2 to 20 differ by three hundredths of
+/// the error on the authors' log.
+const MEMORY: f64 = 4.0;
+const RATE: f64 = 5.0;
+
+/// A pair of points: the slope between them, their numbers and their distance.
+#[derive(Debug, Clone, Copy)]
+struct Slope {
+    value: f64,
+    older: u64,
+    newer: u64,
+    distance: f64,
+}
+
+/// Points of one measure of size with the lines through them.
+#[derive(Debug, Clone)]
+pub(super) struct Lines {
+    points: VecDeque<(f64, f64)>,
+    /// Number of the next point.
+    next: u64,
+    /// By value.
+    slopes: Vec<Slope>,
+    losses: Losses<ESTIMATORS>,
+    lines: Option<[Line; ESTIMATORS]>,
+    mixed: Option<Line>,
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self {
+            points: VecDeque::with_capacity(REMEMBERED + 1),
+            next: 0,
+            slopes: Vec::new(),
+            losses: Losses::NONE,
+            lines: None,
+            mixed: None,
+        }
+    }
+
+    /// The mixture; `None` without points.
+    pub(super) fn mixed(&self) -> Option<Line> {
+        self.mixed
+    }
+
+    pub(super) fn points(&self) -> usize {
+        self.points.len()
+    }
+
+    /// The estimator of most weight, with its recent mean loss.
+    pub(super) fn heaviest(&self) -> (&'static str, Option<f64>) {
+        let weights = self.losses.weights(RATE);
+        let mut best = 0;
+        for index in 1..ESTIMATORS {
+            if weights[index] > weights[best] {
+                best = index;
+            }
+        }
+        (NAMES[best], self.losses.mean(best))
+    }
+
+    /// Judges every estimator on a new point.
+    pub(super) fn judge(&mut self, size: f64, seconds: f64) {
+        let Some(lines) = self.lines else { return };
+        let losses = lines.map(|line| relative_loss(line.at(size), seconds));
+        self.losses.observe(&losses, MEMORY);
+    }
+
+    /// Takes in a point, without fitting.
+    pub(super) fn push(&mut self, size: f64, seconds: f64) {
+        if self.points.len() >= REMEMBERED {
+            self.points.pop_front();
+            let oldest = self.next - REMEMBERED as u64;
+            self.slopes.retain(|slope| slope.older != oldest);
+        }
+        let first = self.next - self.points.len() as u64;
+        let known = self.slopes.len();
+        for (older, &(other, before)) in (first..).zip(&self.points) {
+            let distance = size - other;
+            let value = (seconds - before) / distance;
+            if value.is_finite() {
+                self.slopes.push(Slope {
+                    value,
+                    older,
+                    newer: self.next,
+                    distance: distance.abs(),
+                });
+            }
+        }
+        // Two sorted runs, which the stable sort merges.
+        self.slopes[known..].sort_unstable_by(|a, b| a.value.total_cmp(&b.value));
+        self.slopes.sort_by(|a, b| a.value.total_cmp(&b.value));
+        self.points.push_back((size, seconds));
+        self.next += 1;
+    }
+
+    /// Keeps the newest `count` points only.
+    pub(super) fn keep_newest(&mut self, count: usize) {
+        self.rebuild(count, |_, point| point);
+    }
+
+    /// Multiplies the seconds of all but the newest `count` points.
+    pub(super) fn scale_older(&mut self, count: usize, ratio: f64) {
+        let newest = self.points.len().saturating_sub(count);
+        self.rebuild(self.points.len(), |index, (size, seconds)| {
+            let seconds = if index < newest {
+                (seconds * ratio).min(crate::estimate::MAX_SECONDS)
+            } else {
+                seconds
+            };
+            (size, seconds)
+        });
+    }
+
+    fn rebuild(&mut self, keep: usize, change: impl Fn(usize, (f64, f64)) -> (f64, f64)) {
+        let skip = self.points.len().saturating_sub(keep);
+        let points: Vec<(f64, f64)> = self
+            .points
+            .iter()
+            .enumerate()
+            .skip(skip)
+            .map(|(index, point)| change(index, *point))
+            .collect();
+        self.points.clear();
+        self.slopes.clear();
+        for (size, seconds) in points {
+            self.push(size, seconds);
+        }
+    }
+
+    /// Fits every estimator to the points and mixes them. `algorithm_1` sleeps
+    /// where there is none: the slowest line stands in for it.
+    pub(super) fn fit(&mut self, algorithm_1: Option<Line>) {
+        self.lines = self.estimators(algorithm_1);
+        self.mixed = self.lines.and_then(|lines| {
+            let size = self.middle_size();
+            let mut by_value: [(f64, usize); ESTIMATORS] =
+                std::array::from_fn(|index| (lines[index].at(size), index));
+            by_value.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            let weights = self.losses.weights(RATE);
+            let weighed = by_value.map(|(_, index)| weights[index]);
+            let (lower, upper, share) = weighted_middle(&weighed);
+            let (lower, upper) = (lines[by_value[lower].1], lines[by_value[upper].1]);
+            let between = Line {
+                slope: lower.slope + (upper.slope - lower.slope) * share,
+                intercept: lower.intercept + (upper.intercept - lower.intercept) * share,
+                ..lower
+            };
+            between.is_sound().then_some(between)
+        });
+    }
+
+    /// The median of the sizes remembered.
+    fn middle_size(&self) -> f64 {
+        let mut sizes = [0.0; REMEMBERED];
+        let count = self.points.len().min(REMEMBERED);
+        for (to, (size, _)) in sizes.iter_mut().zip(&self.points) {
+            *to = *size;
+        }
+        median(&mut sizes[..count]).unwrap_or(0.0)
+    }
+
+    fn estimators(&self, algorithm_1: Option<Line>) -> Option<[Line; ESTIMATORS]> {
+        let lines = [
+            self.line(LINES[0])?,
+            self.line(LINES[1])?,
+            self.line(LINES[2])?,
+        ];
+        let shape = lines[2];
+        let (mut ratios, mut residuals) = ([(0.0, 0); REMEMBERED], [(0.0, 0); REMEMBERED]);
+        let count = self.points.len().min(REMEMBERED);
+        for (index, &(size, seconds)) in self.points.iter().enumerate().take(count) {
+            let expected = shape.at(size);
+            let age = count - 1 - index;
+            ratios[index] = (seconds / expected.max(super::LEAST_SCALE), age);
+            residuals[index] = (seconds - expected, age);
+        }
+        let level = |values: &mut [(f64, usize)], otherwise: f64| {
+            values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            LEVELS.map(|half_life| {
+                let keep = (-1.0 / half_life).exp2();
+                let weighted = values.iter().map(|&(v, age)| (v, keep.powi(age as i32)));
+                weighted_quantile(weighted, 0.5)
+                    .filter(|level| level.is_finite())
+                    .unwrap_or(otherwise)
+            })
+        };
+        let factors = level(&mut ratios[..count], 1.0);
+        let offsets = level(&mut residuals[..count], 0.0);
+        let mut all = [shape; ESTIMATORS];
+        all[0] = algorithm_1.filter(Line::is_sound).unwrap_or(shape);
+        all[1..4].copy_from_slice(&lines);
+        for (to, factor) in all[4..7].iter_mut().zip(factors) {
+            *to = shape.times(factor);
+        }
+        for (to, offset) in all[7..].iter_mut().zip(offsets) {
+            *to = shape.plus(offset);
+        }
+        all.iter().all(Line::is_sound).then_some(all)
+    }
+
+    /// The robust line of one half-life.
+    fn line(&self, half_life: f64) -> Option<Line> {
+        let newest = self.next.checked_sub(1)?;
+        let keep = (-1.0 / half_life).exp2();
+        let mut by_age = [1.0; REMEMBERED];
+        for age in 1..REMEMBERED {
+            by_age[age] = by_age[age - 1] * keep;
+        }
+        let weight = |number: u64| by_age[((newest - number) as usize).min(REMEMBERED - 1)];
+        let slopes = self
+            .slopes
+            .iter()
+            .map(|s| (s.value, weight(s.older) * weight(s.newer) * s.distance));
+        let slope = weighted_quantile(slopes, 0.5)
+            .or_else(|| self.slope_of_one_size())?
+            .max(0.0);
+        let first = self.next - self.points.len() as u64;
+        let mut heights = [(0.0, 0.0); REMEMBERED];
+        let count = self.points.len().min(REMEMBERED);
+        for (height, (number, &(size, seconds))) in
+            heights.iter_mut().zip((first..).zip(&self.points))
+        {
+            *height = (seconds - slope * size, weight(number));
+        }
+        let heights = &mut heights[..count];
+        heights.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let line = Line {
+            slope,
+            intercept: weighted_quantile(heights.iter().copied(), 0.5)?,
+            least_items: self
+                .points
+                .iter()
+                .map(|p| p.0)
+                .fold(f64::INFINITY, f64::min),
+        };
+        line.is_sound().then_some(line)
+    }
+
+    /// Points of one size say nothing of the slope: of "all of the time is per
+    /// item" and "none of it is", the middle.
+    fn slope_of_one_size(&self) -> Option<f64> {
+        let (size, _) = *self.points.back()?;
+        let mut seconds: Vec<f64> = self.points.iter().map(|p| p.1).collect();
+        let middle = median(&mut seconds)?;
+        Some(if size > 0.0 { 0.5 * middle / size } else { 0.0 }).filter(|slope| slope.is_finite())
+    }
+}
