@@ -73,6 +73,8 @@ pub struct GatewayParts {
     pub stores: Stores,
     /// What lasts.
     pub history: History,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Sites by name.
     pub sites: HashMap<String, Arc<dyn Site>>,
     /// Emulated links by site.
@@ -96,6 +98,7 @@ impl Gateway {
             teacher,
             stores,
             history,
+            metrics,
             sites,
             links,
         } = parts;
@@ -106,7 +109,7 @@ impl Gateway {
             teacher,
             stores,
             history,
-            metrics: Arc::default(),
+            metrics,
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
             sites,

@@ -6,6 +6,7 @@ use crate::history::History;
 use crate::http::Front;
 use crate::inquisitor::{Inquisitor, Subject, watch_links};
 use crate::link::EmulatedLink;
+use crate::metrics::Metrics;
 use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
 use crate::sites::{DelayTrace, ProcessSite, Site};
@@ -155,7 +156,13 @@ async fn assemble(
             }
         }
     };
-    let mut learner = Learner::new(Arc::clone(&scheduler), &config, Box::new(publish));
+    let metrics: Arc<Metrics> = Arc::default();
+    let mut learner = Learner::new(
+        Arc::clone(&scheduler),
+        Arc::clone(&metrics),
+        &config,
+        Box::new(publish),
+    );
     learner.recall(&history).await?;
     let teacher = learner.spawn(&tokio::runtime::Handle::current());
     let functions = history.functions().await?;
@@ -166,6 +173,7 @@ async fn assemble(
         teacher,
         stores,
         history,
+        metrics,
         sites,
         links,
     });

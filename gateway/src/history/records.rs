@@ -79,6 +79,9 @@ pub struct Measurement {
     pub predicted: Option<Parts>,
     /// 90 % interval of the predicted response time, in seconds.
     pub predicted_90: Option<(f64, f64)>,
+    /// 50 % interval of it; told to the learner, not stored.
+    #[serde(skip)]
+    pub predicted_50: Option<(f64, f64)>,
     /// What was measured.
     pub actual: Parts,
     /// `ok`, or the code of the error.

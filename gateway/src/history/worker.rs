@@ -460,6 +460,7 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         start: row.get("start")?,
         predicted,
         predicted_90,
+        predicted_50: None,
         actual: Parts {
             queueing: row.get("act_queueing")?,
             transfer: row.get("act_transfer")?,

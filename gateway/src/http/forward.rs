@@ -396,6 +396,7 @@ fn respond(
             start: lease.start.name().to_owned(),
             predicted: placed.parts(),
             predicted_90: placed.interval_90(),
+            predicted_50: placed.interval_50(),
             outcome: if ok {
                 "ok".to_owned()
             } else {

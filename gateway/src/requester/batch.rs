@@ -334,6 +334,7 @@ fn measure(gateway: &Gateway, job: &BatchJob, staged: &Staged, placed: &Placed) 
         bytes: staged.bytes,
         predicted: placed.parts(),
         predicted_90: placed.interval_90(),
+        predicted_50: placed.interval_50(),
         actual: Parts::default(),
         outcome: "ok".to_owned(),
         ..Measurement::default()

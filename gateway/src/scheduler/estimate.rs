@@ -1,12 +1,16 @@
 //! One placement: from what is asked and what the pools hold to estimates and a choice.
 
 use super::Scheduler;
+use super::learner::{hour, unix_now};
 use crate::history::Parts;
+use crate::pods::Load;
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
 use stoic_placement::goal::Goal;
-use stoic_placement::load::{PoolEstimate, PoolInput};
-use stoic_placement::{Candidate, ChoiceError, Estimate, Features, Mode, Reason, choose};
+use stoic_placement::load::{overlapped, wait};
+use stoic_placement::{
+    Candidate, ChoiceError, Estimate, Features, Mode, Part, Reason, Regime, choose,
+};
 
 /// What is asked of the placement.
 #[derive(Debug, Clone, Copy)]
@@ -72,14 +76,23 @@ impl Placed {
             self.estimate.response.p90.high,
         ))
     }
+
+    /// The 50 % interval of the response time, in seconds.
+    #[must_use]
+    pub fn interval_50(&self) -> Option<(f64, f64)> {
+        let response = &self.estimate.response;
+        response
+            .known
+            .then_some((response.p50.low, response.p50.high))
+    }
 }
 
 /// One runtime under consideration.
-struct Considered {
-    runtime: usize,
-    available: bool,
-    cold: bool,
-    estimate: Estimate,
+pub(super) struct Considered {
+    pub(super) runtime: usize,
+    pub(super) available: bool,
+    pub(super) cold: bool,
+    pub(super) estimate: Estimate,
 }
 
 impl Scheduler {
@@ -171,7 +184,7 @@ impl Scheduler {
         self.consider(deployed, ask).into_iter().map(of).collect()
     }
 
-    fn consider(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<Considered> {
+    pub(super) fn consider(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<Considered> {
         let models = deployed.models();
         let runtimes = deployed
             .pools()
@@ -181,21 +194,27 @@ impl Scheduler {
         let mut considered: Vec<Considered> = runtimes
             .map(|(runtime, pool)| {
                 let load = pool.load();
-                let processing = deployed.processing(ask.action, runtime);
-                let input = PoolInput {
-                    runtime: &self.runtimes()[runtime].name,
-                    available: !load.failing,
-                    load: load.borrowed(),
-                    link: &self.link(runtime),
-                    deployment: models.deployment.get(runtime),
-                    processing: processing.as_ref(),
+                let available = !load.failing;
+                let warm = load.free > 0 && load.waiting.is_empty();
+                let deployment = match models.deployment.get(runtime) {
+                    // The path of every warm request: nothing is deployed.
+                    _ if warm => Part::ZERO,
+                    Some(model) => model.predict_in(&regime(&load)),
+                    None => Part::UNKNOWN,
                 };
-                let PoolEstimate { estimate, cold } = input.estimate(&ask.features);
+                let wait = wait(&load.borrowed(), &deployment);
+                let (items, bytes) = (ask.features.items, ask.features.bytes);
+                let features = self.run_features(runtime, items, bytes, wait.cold);
+                let processing = deployed
+                    .processing(ask.action, runtime)
+                    .map_or(Part::UNKNOWN, |model| model.predict_run(&features));
+                let transfer = self.link(runtime).predict(bytes);
+                let estimate = overlapped(&wait, &transfer, &processing);
                 Considered {
                     runtime,
-                    available: input.available,
-                    cold,
-                    estimate,
+                    available,
+                    cold: wait.cold,
+                    estimate: models.calibrator.adjust(&estimate),
                 }
             })
             .collect();
@@ -205,5 +224,14 @@ impl Scheduler {
             considered.iter_mut().for_each(|c| c.available = true);
         }
         considered
+    }
+}
+
+/// What is known of a deployment that would begin now.
+pub(super) fn regime(load: &Load) -> Regime {
+    Regime {
+        image_present: None,
+        standby: Some(load.places > 0),
+        hour: Some(hour(unix_now())),
     }
 }

@@ -8,17 +8,19 @@ mod estimate;
 mod incumbents;
 mod learner;
 mod models;
+mod recent;
 
 pub use estimate::{Ask, Placed, RuntimeEstimate};
 pub use incumbents::Incumbents;
 pub use learner::{Learner, Lesson, Teacher, unix_now};
-pub use models::FunctionModels;
+pub use models::{ActionAccuracy, FunctionAccuracy, FunctionModels};
+pub use recent::RecentAccuracy;
 
 use crate::config::Config;
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use stoic_placement::{LinkModel, Margin};
+use stoic_placement::{LinkModel, Margin, RunFeatures};
 
 /// A runtime as the scheduler sees it; its index is its place in [`Scheduler::runtimes`].
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct RuntimeInfo {
     pub link_emulated: bool,
     /// Whether its deployments have an emulated delay.
     pub deployment_emulated: bool,
+    /// GPUs of one of its pods.
+    pub gpus: u32,
     /// What a second of one of its pods costs.
     pub price: Option<f64>,
 }
@@ -93,6 +97,7 @@ impl Scheduler {
                     link_emulated: site.is_some_and(|site| site.emulated_link.is_some()),
                     deployment_emulated: site
                         .is_some_and(|site| site.emulated_deployment.is_some()),
+                    gpus: runtime.gpus,
                     price: runtime.price,
                 }
             })
@@ -123,6 +128,19 @@ impl Scheduler {
         self.runtimes
             .iter()
             .position(|runtime| runtime.name == name)
+    }
+
+    /// What is known of a run before it begins.
+    #[must_use]
+    pub fn run_features(&self, runtime: usize, items: f64, bytes: f64, cold: bool) -> RunFeatures {
+        let gpus = self.runtimes.get(runtime).map_or(0, |info| info.gpus);
+        RunFeatures {
+            items,
+            bytes: Some(bytes).filter(|bytes| *bytes > 0.0),
+            pixels: None,
+            gpus: Some(f64::from(gpus)).filter(|gpus| *gpus > 0.0),
+            cold: Some(cold),
+        }
     }
 
     /// The sites that are not at home, each once.
