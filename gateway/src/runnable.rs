@@ -3,7 +3,7 @@
 use crate::function::{Function, PublishedModel, Runnable};
 use crate::metrics::Meters;
 use crate::pods::{PodView, Pool};
-use crate::scheduler::{FunctionModels, Incumbents};
+use crate::scheduler::{ActionAccuracy, FunctionModels, Incumbents};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,22 @@ impl Deployed {
     pub fn model(&self) -> Option<Arc<PublishedModel>> {
         let current = self.model.load();
         current.as_ref().map(|m| Arc::clone(&m.published))
+    }
+
+    /// How well an action on a runtime, with the model in force, was predicted lately.
+    #[must_use]
+    pub fn accuracy(&self, action: &str, runtime: usize) -> ActionAccuracy {
+        let current = self.model.load();
+        let key = match current.as_ref() {
+            Some(current) if action == "infer" => &current.infer_key,
+            _ => action,
+        };
+        let models = self.models.load();
+        let of_action = models.accuracy.actions.get(key);
+        of_action
+            .and_then(|all| all.get(runtime))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The fitted processing time of an action on a runtime, with the model in force.

@@ -1,6 +1,7 @@
 //! One placement: from what is asked and what the pools hold to estimates and a choice.
 
 use super::Scheduler;
+use super::explain::Explanation;
 use super::learner::{hour, unix_now};
 use crate::history::Parts;
 use crate::pods::Load;
@@ -53,6 +54,9 @@ pub struct RuntimeEstimate {
     pub emulated: String,
     /// Parts with intervals, in seconds; T_s is `response`.
     pub estimate: Estimate,
+    /// What it rests on, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Box<Explanation>>,
 }
 
 impl Placed {
@@ -167,8 +171,25 @@ impl Scheduler {
     /// The estimate of every runtime that the function may use.
     #[must_use]
     pub fn predict(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<RuntimeEstimate> {
+        self.predict_and(deployed, ask, false)
+    }
+
+    /// The same, with what each estimate rests on.
+    #[must_use]
+    pub fn predict_explained(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<RuntimeEstimate> {
+        self.predict_and(deployed, ask, true)
+    }
+
+    fn predict_and(
+        &self,
+        deployed: &Deployed,
+        ask: &Ask<'_>,
+        explain: bool,
+    ) -> Vec<RuntimeEstimate> {
         let of = |c: Considered| {
             let info = &self.runtimes()[c.runtime];
+            let pool = deployed.pool(c.runtime).filter(|_| explain);
+            let explanation = pool.map(|pool| self.explain(deployed, pool, ask, &c));
             RuntimeEstimate {
                 runtime: info.name.clone(),
                 site: info.site.clone(),
@@ -179,6 +200,7 @@ impl Scheduler {
                     c.cold && info.deployment_emulated,
                 ),
                 estimate: c.estimate,
+                explanation: explanation.map(Box::new),
             }
         };
         self.consider(deployed, ask).into_iter().map(of).collect()

@@ -77,6 +77,7 @@ struct Link {
     bandwidth: Bandwidth,
     transfer_at: Option<f64>,
     probe_at: Option<f64>,
+    accuracy: Recent,
 }
 
 /// What one version of a function taught.
@@ -194,6 +195,7 @@ impl Learner {
                     bandwidth: Bandwidth::new(configured),
                     transfer_at: None,
                     probe_at: None,
+                    accuracy: Recent::default(),
                 };
                 (name.clone(), link)
             })
@@ -465,6 +467,8 @@ impl Learner {
 
     fn learn_transfer(&mut self, t: &TransferRecord) {
         if let Some(link) = self.links.get_mut(&t.site) {
+            let predicted = link.bandwidth.fit(t.at).predict(t.bytes as f64);
+            link.accuracy.observe(&predicted, t.seconds);
             link.bandwidth.observe(t.bytes as f64, t.seconds, t.at);
             link.transfer_at = Some(t.at);
         }
@@ -487,6 +491,7 @@ impl Learner {
                 model: link.bandwidth.fit(now),
                 transfer_at: link.transfer_at,
                 probe_at: link.probe_at,
+                accuracy: link.accuracy.summary(),
             })
         };
         self.scheduler

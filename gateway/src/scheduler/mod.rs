@@ -5,12 +5,16 @@
 //! measurements and publishes new fits.
 
 mod estimate;
+mod explain;
 mod incumbents;
 mod learner;
 mod models;
 mod recent;
 
 pub use estimate::{Ask, Placed, RuntimeEstimate};
+pub use explain::{
+    Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RunningView,
+};
 pub use incumbents::Incumbents;
 pub use learner::{Learner, Lesson, Teacher, unix_now};
 pub use models::{ActionAccuracy, FunctionAccuracy, FunctionModels};
@@ -50,6 +54,8 @@ pub struct LinkState {
     pub transfer_at: Option<f64>,
     /// When a probe was.
     pub probe_at: Option<f64>,
+    /// How well its transfers were predicted lately.
+    pub accuracy: RecentAccuracy,
 }
 
 impl LinkState {
@@ -58,6 +64,7 @@ impl LinkState {
         model: LinkModel::LOCAL,
         transfer_at: None,
         probe_at: None,
+        accuracy: RecentAccuracy::NONE,
     };
 
     /// When anything was measured on it last.

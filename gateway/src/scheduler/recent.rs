@@ -24,6 +24,16 @@ pub struct RecentAccuracy {
     pub coverage_90: Option<f64>,
 }
 
+impl RecentAccuracy {
+    /// No outcome yet.
+    pub const NONE: Self = Self {
+        outcomes: 0,
+        mae_s: None,
+        pmae: None,
+        coverage_90: None,
+    };
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Outcome {
     error_s: f64,
