@@ -70,7 +70,10 @@ impl Predict {
             question.push(("deadline", deadline.as_secs_f64().to_string()));
         }
         let more = [("action", self.action), ("mode", self.mode)];
-        question.extend(more.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        question.extend(
+            more.into_iter()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
         if self.explain {
             question.push(("explain", "true".to_owned()));
         }

@@ -16,7 +16,8 @@ use clap::Args;
         Runtimes that are not at home are probed in the background: a pod is deployed, its time is \
         recorded, and it is taken down. One that is not ready in time makes the runtime unavailable until \
         one is.",
-    after_help = "Examples:\n  stoic runtimes\n  stoic runtimes -o yaml")]
+    after_help = "Examples:\n  stoic runtimes\n  stoic runtimes -o yaml"
+)]
 pub(super) struct Runtimes {
     #[command(flatten)]
     gateway: Gateway,
@@ -35,9 +36,12 @@ fn rows(runtimes: &[RuntimeView]) -> String {
     let now = unix_now();
     let row = |runtime: &RuntimeView| {
         let link = runtime.bandwidth_bytes_per_s;
-        let measured = runtime
-            .link
-            .and_then(|link| link.transfer_at.into_iter().chain(link.probe_at).reduce(f64::max));
+        let measured = runtime.link.and_then(|link| {
+            link.transfer_at
+                .into_iter()
+                .chain(link.probe_at)
+                .reduce(f64::max)
+        });
         vec![
             runtime.name.clone(),
             runtime.site.clone(),
@@ -117,10 +121,16 @@ fn of_function(runtime: &RuntimeView, function: &RuntimeFunction, now: f64) -> V
         },
         last.map_or_else(dash, |last| format!("{} s", seconds(last.seconds))),
         last.map_or_else(dash, |last| ago(now, last.at)),
-        last.map_or_else(dash, |last| if last.probe { "probe" } else { "work" }.to_owned()),
+        last.map_or_else(dash, |last| {
+            if last.probe { "probe" } else { "work" }.to_owned()
+        }),
         match &standing.last_probe {
             _ if standing.probing => "on its way".to_owned(),
-            Some(probe) => format!("{}, {}", probe.outcome.replace('_', " "), ago(now, probe.at)),
+            Some(probe) => format!(
+                "{}, {}",
+                probe.outcome.replace('_', " "),
+                ago(now, probe.at)
+            ),
             None if !standing.watched => "not probed".to_owned(),
             None => dash(),
         },

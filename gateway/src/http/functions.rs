@@ -143,10 +143,12 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
                 "auto" => Some((best, why)),
                 _ => {
                     let found = all.iter().find(|forecast| forecast.mode == mode).cloned();
-                    let none = format!("mode {mode} is not possible: too little is known, or there are too few runtimes");
-                    let why = found.as_ref().map_or(none, |f| {
-                        format!("{mode}, expected {:.3} s", f.expected_s)
-                    });
+                    let none = format!(
+                        "mode {mode} is not possible: too little is known, or there are too few runtimes"
+                    );
+                    let why = found
+                        .as_ref()
+                        .map_or(none, |f| format!("{mode}, expected {:.3} s", f.expected_s));
                     reason.clone_from(&why);
                     choice = choice.filter(|_| found.is_some());
                     found.map(|found| (found, why))

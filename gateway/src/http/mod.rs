@@ -18,5 +18,6 @@ pub use body::Body;
 pub use openapi::OPENAPI;
 pub use server::Front;
 pub use views::{
-    FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction, RuntimeView,
+    FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction,
+    RuntimeView,
 };

@@ -301,7 +301,11 @@ fn deployment(deployed: &Deployed, considered: &Considered, load: &Load) -> Part
     let Some(model) = models.deployment.get(considered.runtime) else {
         return row("deployment", "none", "nothing was measured yet".to_owned());
     };
-    let (basis, window, now) = (model.basis(), model.window(), model.predict_in(&regime(load)));
+    let (basis, window, now) = (
+        model.basis(),
+        model.window(),
+        model.predict_in(&regime(load)),
+    );
     let mut detail = match window.mae {
         Some(mae) => format!(
             "best window: {} of the last {}, error {mae:.3} s",
@@ -311,7 +315,10 @@ fn deployment(deployed: &Deployed, considered: &Considered, load: &Load) -> Part
         None => "no window was calibrated yet".to_owned(),
     };
     if !considered.cold {
-        detail = format!("a pod is ready; a new one would take {:.2} s; {detail}", now.mean);
+        detail = format!(
+            "a pod is ready; a new one would take {:.2} s; {detail}",
+            now.mean
+        );
     }
     PartExplanation {
         points: basis.points,

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use stoic_placement::{
     Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, DeploymentSample, Interval,
-    LinkConfig, Part, ProcessingConfig, ProcessingHistory, ProcessingModel, Regime, ResponseCalibrator, Run,
-    RunFeatures,
+    LinkConfig, Part, ProcessingConfig, ProcessingHistory, ProcessingModel, Regime,
+    ResponseCalibrator, Run, RunFeatures,
 };
 use tokio::sync::{mpsc, oneshot};
 

@@ -12,9 +12,7 @@ mod models;
 mod recent;
 
 pub use estimate::{Ask, Placed, RuntimeEstimate};
-pub use explain::{
-    Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RunningView,
-};
+pub use explain::{Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RunningView};
 pub use incumbents::Incumbents;
 pub use learner::{Learner, Lesson, Teacher, unix_now};
 pub use models::{ActionAccuracy, FunctionAccuracy, FunctionModels};

@@ -61,7 +61,14 @@ fn of_runtime(estimate: &RuntimeEstimate, explanation: &Explanation) -> String {
     }
     let rows = table(
         &[
-            "  PART", "ESTIMATOR", "POINTS>", "OFF BY>", "OUTCOMES>", "MEAN ERROR>", "HELD>", "FROM",
+            "  PART",
+            "ESTIMATOR",
+            "POINTS>",
+            "OFF BY>",
+            "OUTCOMES>",
+            "MEAN ERROR>",
+            "HELD>",
+            "FROM",
         ],
         explanation.parts.iter().map(of_part),
     );
@@ -89,7 +96,10 @@ fn of_part(part: &PartExplanation) -> Vec<String> {
         format!("  {name}"),
         part.estimator.clone(),
         part.points.to_string(),
-        dash(part.recent_error.map(|error| format!("{:.1} %", 100.0 * error))),
+        dash(
+            part.recent_error
+                .map(|error| format!("{:.1} %", 100.0 * error)),
+        ),
         outcomes.to_string(),
         dash(mae_s.map(|mae| format!("{} s", seconds(mae)))),
         dash(coverage_90.map(|share| format!("{:.0} %", 100.0 * share))),
