@@ -70,8 +70,14 @@ fn a_runtime_whose_pods_never_become_ready_is_unavailable_until_one_does() {
     let down = until_some("it is unavailable", || {
         Some(standing(&gateway, "cpu")).filter(|s| s["available"] == false)
     });
-    assert!(down["unavailable_since"].as_f64().unwrap() > 1.6e9, "{down}");
-    assert!(down["reason"].as_str().unwrap().contains("1s 500ms"), "{down}");
+    assert!(
+        down["unavailable_since"].as_f64().unwrap() > 1.6e9,
+        "{down}"
+    );
+    assert!(
+        down["reason"].as_str().unwrap().contains("1s 500ms"),
+        "{down}"
+    );
     let predicted = gateway.json("/v1/functions/f/predict?explain=true");
     let cpu = of(&predicted, "cpu");
     assert_eq!(cpu["available"], false, "{cpu}");
@@ -82,7 +88,10 @@ fn a_runtime_whose_pods_never_become_ready_is_unavailable_until_one_does() {
     ask().on("cpu").send().problem(503, "runtime_unavailable");
     assert_eq!(ask().send().ok().header("x-stoic-runtime"), "edge");
     let metrics = gateway.get("/metrics").ok().text();
-    assert!(metrics.contains("stoic_available{function=\"f\",runtime=\"cpu\"} 0"), "{metrics}");
+    assert!(
+        metrics.contains("stoic_available{function=\"f\",runtime=\"cpu\"} 0"),
+        "{metrics}"
+    );
     assert!(metrics.contains("outcome=\"timed_out\""), "{metrics}");
 
     std::fs::remove_file(&flag).unwrap();
@@ -94,7 +103,8 @@ fn a_runtime_whose_pods_never_become_ready_is_unavailable_until_one_does() {
     // The probes left nothing behind: there are pods of real work alone.
     until("no probe is left", || {
         let pods = gateway.pods("f");
-        pods.iter().all(|pod| pod["probe"] == true || pod["served"] != 0)
+        pods.iter()
+            .all(|pod| pod["probe"] == true || pod["served"] != 0)
     });
 }
 
@@ -128,7 +138,9 @@ fn work_that_measures_deployments_leaves_nothing_to_probe() {
     while begun.elapsed() < Duration::from_secs(5) {
         // Every request kills its pod, so that each deploys one.
         let call = gateway.call("POST", "/function/f?die=exit");
-        call.body("text/plain", "hi").send().problem(502, "pod_died");
+        call.body("text/plain", "hi")
+            .send()
+            .problem(502, "pod_died");
     }
     assert_eq!(probes(&gateway).0, 0);
     let last = standing(&gateway, "cpu")["last_deployment"].clone();
@@ -249,7 +261,8 @@ fn a_deadline_and_a_price_change_the_choice() {
             });
         }
     });
-    let ask = |more: &str| gateway.json(&format!("/v1/functions/f/predict?items=1&bytes=200{more}"));
+    let ask =
+        |more: &str| gateway.json(&format!("/v1/functions/f/predict?items=1&bytes=200{more}"));
     until("it is learned", || {
         let predicted = ask("");
         ["edge", "cpu"]
@@ -260,8 +273,15 @@ fn a_deadline_and_a_price_change_the_choice() {
     assert_eq!(plain["choice"], "edge", "{plain}");
     let within = ask("&deadline=500ms&explain=true");
     assert_eq!(within["choice"], "cpu", "{within}");
-    assert!(within["reason"].as_str().unwrap().contains("chance"), "{within}");
-    let chance = |runtime: &str| of(&within, runtime)["explanation"]["chance"].as_f64().unwrap();
+    assert!(
+        within["reason"].as_str().unwrap().contains("chance"),
+        "{within}"
+    );
+    let chance = |runtime: &str| {
+        of(&within, runtime)["explanation"]["chance"]
+            .as_f64()
+            .unwrap()
+    };
     assert!(chance("cpu") > 0.95 && chance("edge") < 0.95, "{within}");
     assert_eq!(within["deadline_s"], 0.5);
     // A lax one leaves the fastest in its place; an impossible one is no error.
@@ -288,9 +308,17 @@ fn a_deadline_and_a_price_change_the_choice() {
         (known("edge") && known("cpu")).then_some(predicted)
     });
     assert_eq!(priced["choice"], "cpu", "{priced}");
-    assert!(priced["reason"].as_str().unwrap().contains("price"), "{priced}");
-    let price = of(&priced, "edge")["explanation"]["price"].as_f64().unwrap();
-    assert!((0.02..0.5).contains(&price), "2 items of 20 ms at 1 a second: {price}");
+    assert!(
+        priced["reason"].as_str().unwrap().contains("price"),
+        "{priced}"
+    );
+    let price = of(&priced, "edge")["explanation"]["price"]
+        .as_f64()
+        .unwrap();
+    assert!(
+        (0.02..0.5).contains(&price),
+        "2 items of 20 ms at 1 a second: {price}"
+    );
 }
 
 #[test]
@@ -298,7 +326,10 @@ fn explanations_tell_the_truth() {
     let gateway = Launch::default()
         .tables("\n[link]\nevery = \"1s\"\nsize = \"64 KiB\"\n")
         .start();
-    gateway.deploy(&echo("f", json!({"input": "batch", "standby": {"edge": 1}})));
+    gateway.deploy(&echo(
+        "f",
+        json!({"input": "batch", "standby": {"edge": 1}}),
+    ));
     gateway.until_idle("f", 1);
     for items in [2, 9, 5, 7] {
         for runtime in ["edge", "cpu"] {
@@ -331,7 +362,10 @@ fn explanations_tell_the_truth() {
         // The first of the four was predicted by nothing.
         assert_eq!(row["recent"]["outcomes"], 3, "{row}");
         assert!(row["recent"]["mae_s"].as_f64().unwrap() < 0.5, "{row}");
-        assert!(row["detail"].as_str().unwrap().contains("s an item"), "{row}");
+        assert!(
+            row["detail"].as_str().unwrap().contains("s an item"),
+            "{row}"
+        );
         let coverage = part(&predicted, runtime, "response")["recent"]["coverage_90"].clone();
         assert!((0.0..=1.0).contains(&coverage.as_f64().unwrap_or(0.5)));
     }
@@ -347,19 +381,32 @@ fn explanations_tell_the_truth() {
     for runtime in ["edge", "cpu"] {
         let row = part(&predicted, runtime, "deployment");
         assert_eq!(row["points"].as_u64().unwrap(), recorded(runtime), "{row}");
-        assert!(row["detail"].as_str().unwrap().contains("a pod is ready"), "{row}");
+        assert!(
+            row["detail"].as_str().unwrap().contains("a pod is ready"),
+            "{row}"
+        );
     }
     let link = &of(&predicted, "cpu")["explanation"]["link"];
-    assert!(link["points"].as_u64().unwrap() >= 5, "4 packages and a probe: {link}");
+    assert!(
+        link["points"].as_u64().unwrap() >= 5,
+        "4 packages and a probe: {link}"
+    );
     assert_eq!(link["recent"]["outcomes"], 4, "{link}");
     assert_eq!(of(&predicted, "edge")["explanation"].get("link"), None);
     assert_eq!(part(&predicted, "edge", "transfer")["estimator"], "local");
     let load = &of(&predicted, "edge")["explanation"]["load"];
-    assert_eq!((&load["free"], &load["waiting"]), (&load["places"], &json!([])));
+    assert_eq!(
+        (&load["free"], &load["waiting"]),
+        (&load["places"], &json!([]))
+    );
     // The link's probes are recorded, and leave nothing behind.
     let probed: i64 = gateway
         .database()
-        .query_row("SELECT count(*) FROM transfers WHERE probe = 1 AND bytes = 65536", [], |row| row.get(0))
+        .query_row(
+            "SELECT count(*) FROM transfers WHERE probe = 1 AND bytes = 65536",
+            [],
+            |row| row.get(0),
+        )
         .unwrap();
     assert!(probed >= 1);
     until("no object is left", || gateway.stored("probes/").is_empty());
@@ -370,9 +417,22 @@ fn explanations_tell_the_truth() {
         .iter()
         .map(|mode| mode["mode"].as_str().unwrap())
         .collect();
-    assert!(modes.contains(&"selector") && modes.contains(&"cooperative"), "{modes:?}");
-    assert!(explained("&mode=duplicator")["choice"].as_str().unwrap().contains('+'));
-    assert!(explained("&mode=auto")["reason"].as_str().unwrap().contains("expected"));
+    assert!(
+        modes.contains(&"selector") && modes.contains(&"cooperative"),
+        "{modes:?}"
+    );
+    assert!(
+        explained("&mode=duplicator")["choice"]
+            .as_str()
+            .unwrap()
+            .contains('+')
+    );
+    assert!(
+        explained("&mode=auto")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("expected")
+    );
     let wrong = gateway.get("/v1/functions/f/predict?mode=fastest");
     wrong.problem(400, "unknown_mode");
     // Asked for nothing, it explains nothing.
@@ -389,7 +449,15 @@ fn explanations_tell_the_truth() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let text = shown(&["predict", "f", "--items", "6", "--explain", "--deadline", "30s"]);
+    let text = shown(&[
+        "predict",
+        "f",
+        "--items",
+        "6",
+        "--explain",
+        "--deadline",
+        "30s",
+    ]);
     let estimator = part(&predicted, "cpu", "processing")["estimator"].clone();
     for words in [
         estimator.as_str().unwrap(),
@@ -405,5 +473,8 @@ fn explanations_tell_the_truth() {
         assert!(text.contains(words), "{words}: {text}");
     }
     let yaml = shown(&["predict", "f", "--items", "6", "--explain", "-o", "yaml"]);
-    assert!(yaml.contains("explanation:") && yaml.contains("recent_error:"), "{yaml}");
+    assert!(
+        yaml.contains("explanation:") && yaml.contains("recent_error:"),
+        "{yaml}"
+    );
 }

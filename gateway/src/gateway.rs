@@ -363,6 +363,17 @@ impl Gateway {
         self.history.measured(measurement.clone());
     }
 
+    /// Records an invocation that several runtimes shared: none of its times are those of one of them,
+    /// so that the models learn nothing from it.
+    pub fn record_shared(&self, deployed: &Deployed, measurement: &Measurement) {
+        if measurement.outcome == "ok" {
+            let name = deployed.function.name();
+            let start = &measurement.start;
+            self.metrics.shared(name, &measurement.runtime, start);
+        }
+        self.history.measured(measurement.clone());
+    }
+
     /// The lock that makes the trainings of one function follow one another.
     #[must_use]
     pub fn training_turn(&self, function: &str) -> Arc<tokio::sync::Mutex<()>> {

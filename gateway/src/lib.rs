@@ -16,6 +16,7 @@ pub mod http;
 pub mod inquisitor;
 pub mod link;
 pub mod metrics;
+pub mod mode;
 pub mod pods;
 pub mod requester;
 pub mod runnable;

@@ -1,7 +1,7 @@
 //! Prometheus metrics. Handles are resolved when a function is deployed, so that the request path only
 //! adds to counters.
 
-use crate::history::{DeploymentRecord, Parts};
+use crate::history::{DeploymentRecord, Parts, Race};
 use crate::pods::Start;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -76,6 +76,19 @@ struct Predictions {
     part: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloudSeconds {
+    function: String,
+    runtime: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Losers {
+    function: String,
+    runtime: String,
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -93,6 +106,8 @@ pub struct Metrics {
     within_90: Family<Predictions, Counter>,
     absolute_errors: Family<Predictions, Counter<f64, AtomicU64>>,
     outcomes: Family<Predictions, Counter<f64, AtomicU64>>,
+    cloud: Family<CloudSeconds, Counter<f64, AtomicU64>>,
+    losers: Family<Losers, Histogram, fn() -> Histogram>,
 }
 
 /// The meters of one function on one runtime.
@@ -131,6 +146,11 @@ fn seconds() -> Histogram {
     Histogram::new([
         0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1200.0,
     ])
+}
+
+/// From a millisecond to a second.
+fn endings() -> Histogram {
+    Histogram::new([0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
 }
 
 impl Default for Metrics {
@@ -213,7 +233,23 @@ impl Default for Metrics {
             Unit::Seconds,
             outcomes.clone(),
         );
+        let cloud = Family::default();
+        registry.register_with_unit(
+            "cloud",
+            "Cloud time of races between edge and cloud: saved, lost, used; per GPU",
+            Unit::Seconds,
+            cloud.clone(),
+        );
+        let losers = Family::new_with_constructor(endings as fn() -> Histogram);
+        registry.register_with_unit(
+            "loser_ended",
+            "From the decision that a pod's work is not wanted until the pod is idle or gone",
+            Unit::Seconds,
+            losers.clone(),
+        );
         Self {
+            cloud,
+            losers,
             registry,
             invocations,
             failures,
@@ -260,6 +296,42 @@ impl Metrics {
             deployment: stage("deployment"),
             processing: stage("processing"),
         }
+    }
+
+    /// Adds what a race cost the cloud.
+    pub fn raced(&self, function: &str, race: &Race) {
+        let kinds = [
+            ("saved", race.saved_s),
+            ("lost", race.lost_s),
+            ("used", race.used_s),
+        ];
+        for (kind, seconds) in kinds {
+            let labels = CloudSeconds {
+                function: function.to_owned(),
+                runtime: race.runtime.clone(),
+                kind,
+            };
+            self.cloud.get_or_create(&labels).inc_by(seconds.max(0.0));
+        }
+    }
+
+    /// A pod whose work was not wanted any more was idle, or gone, after so many seconds.
+    pub fn ended(&self, function: &str, runtime: &str, seconds: f64) {
+        let labels = Losers {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+        };
+        self.losers.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Counts an invocation that several runtimes shared.
+    pub fn shared(&self, function: &str, runtime: &str, start: &str) {
+        let labels = Invocations {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+            start: start.to_owned(),
+        };
+        self.invocations.get_or_create(&labels).inc();
     }
 
     /// Counts a failure.

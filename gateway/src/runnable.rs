@@ -119,6 +119,16 @@ impl Deployed {
         self.pools.get(runtime)?.as_ref()
     }
 
+    /// Whether another runtime than this one could take an invocation: one on which pods do not fail to
+    /// start.
+    #[must_use]
+    pub fn elsewhere(&self, runtime: usize) -> bool {
+        let mut others = self.pools.iter().enumerate();
+        others.any(|(index, pool)| {
+            index != runtime && pool.as_ref().is_some_and(|pool| !pool.load().failing)
+        })
+    }
+
     /// The meters of a runtime.
     #[must_use]
     pub fn meters(&self, runtime: usize) -> Option<&Meters> {

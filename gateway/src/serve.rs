@@ -121,10 +121,11 @@ async fn assemble(
     let mut links = HashMap::new();
     for (name, site) in &config.sites {
         if let Some(link) = &site.emulated_link {
-            links.insert(
-                name.clone(),
-                EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt),
-            );
+            let emulated = EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt);
+            if let Some(file) = &link.outage {
+                emulated.down_while(file.clone());
+            }
+            links.insert(name.clone(), emulated);
         }
         let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
             .with_context(|| format!("site {name}"))?;

@@ -103,6 +103,52 @@ fn push_deployment(bencher: Bencher<'_, '_>) {
         });
 }
 
+/// A log of deployments replayed: each is predicted, then taken in. Time is per
+/// 1000 measurements; 10 ms are 100,000 a second.
+#[divan::bench]
+fn replay_1000_deployments(bencher: Bencher<'_, '_>) {
+    let log = deployments(1000);
+    bencher.bench(|| {
+        let mut history = DeploymentHistory::default();
+        let mut sum = 0.0;
+        for &seconds in black_box(&log) {
+            sum += history.fit().predict().mean;
+            history.push(seconds);
+        }
+        sum
+    });
+}
+
+/// A log of runs replayed likewise.
+#[divan::bench]
+fn replay_1000_runs(bencher: Bencher<'_, '_>) {
+    let log = runs(1000);
+    bencher.bench(|| {
+        let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+        let mut sum = 0.0;
+        for &(items, seconds) in black_box(&log) {
+            sum += history.fit().predict(items).mean;
+            history.push(items, seconds);
+        }
+        sum
+    });
+}
+
+/// The paper's own method on the same runs.
+#[divan::bench]
+fn replay_1000_runs_by_the_paper(bencher: Bencher<'_, '_>) {
+    let log = runs(1000);
+    bencher.bench(|| {
+        let mut history = paper::Processing::new(1);
+        let mut sum = 0.0;
+        for &(items, seconds) in black_box(&log) {
+            sum += history.predict(items).mean;
+            history.push(items, seconds);
+        }
+        sum
+    });
+}
+
 /// One re-calibration over 100 measurements and 100 widths of both methods.
 #[divan::bench]
 fn recalibrate_deployment(bencher: Bencher<'_, '_>) {

@@ -271,7 +271,8 @@ impl Watch {
             (State::Resting { .. }, Event::ProbeUp { .. }) => Action::TakeDown { record_s: None },
             (State::Probing { since, before }, Event::Tick) => {
                 let (limit, is_timeout) = self.probe_limit();
-                if now - since < limit {
+                // The same sum as in `next_tick`, so that its tick is not early.
+                if now < since + limit {
                     return Action::None;
                 }
                 self.probe_over(since, now);

@@ -70,6 +70,11 @@ struct Judged {
 }
 
 impl Goal<'_> {
+    /// The deadline, if it is a time; one that is over is zero seconds away.
+    fn deadline(&self) -> Option<f64> {
+        self.deadline_s.filter(|s| !s.is_nan()).map(|s| s.max(0.0))
+    }
+
     fn judge(&self, index: usize, candidate: &Candidate<'_>) -> Option<Judged> {
         let estimate = candidate.estimate.filter(|e| e.response.known)?;
         let expected_s = estimate.response.mean;
@@ -83,7 +88,7 @@ impl Goal<'_> {
         Some(Judged {
             index,
             chance: self
-                .deadline_s
+                .deadline()
                 .map_or(1.0, |deadline| chance::within(&estimate.response, deadline)),
             expected_s,
             worth_s: expected_s + seconds.min(MAX_SECONDS),
@@ -109,7 +114,7 @@ impl Goal<'_> {
             .chance
             .filter(|c| c.is_finite())
             .map(|c| c.clamp(0.0, 1.0));
-        let met = self.deadline_s.is_some() && wanted.is_some_and(|wanted| greatest >= wanted);
+        let met = self.deadline().is_some() && wanted.is_some_and(|wanted| greatest >= wanted);
         let least = match wanted {
             Some(wanted) if met => wanted,
             _ => greatest - CHANCE_NOISE,
@@ -147,7 +152,7 @@ impl Goal<'_> {
                 },
             });
         }
-        let reason = match self.deadline_s {
+        let reason = match self.deadline() {
             Some(deadline_s) if met => Reason::LikelyEnough {
                 deadline_s,
                 chance: best.chance,

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::chance::{expected, expected_first};
+use crate::chance::{expected, expected_first, sooner};
 use crate::choose::{ChoiceError, Margin};
 use crate::cooperative;
 use crate::estimate::{Estimate, MAX_SECONDS, Part, sane_seconds, sum};
@@ -325,39 +325,57 @@ fn course(place: &Place<'_>, wait: Part, items: usize) -> (Part, Part, f64, f64)
     (wait, place.estimate.processing, place.start_s, transfer)
 }
 
-/// The same with several clouds deployed of which the first up is kept: it is up
-/// as soon as the first of all, and works as the best one does.
+/// The same with several clouds deployed of which the first up is kept: each is
+/// counted with its chance to be the first.
 fn cooperative_hedged(places: &[Place<'_>], edge: usize, clouds: &[usize], items: usize) -> Part {
     let waits: Vec<Part> = clouds.iter().map(|&i| places[i].wait()).collect();
-    let Some(first) = clouds.first().map(|&i| &places[i]) else {
-        return Part::UNKNOWN;
-    };
-    let points = waits.iter().map(|w| w.points).min().unwrap_or(0);
-    let (mean, ends) = (expected_first(&waits), |f: fn(&Part) -> f64| {
-        waits.iter().map(f).fold(f64::INFINITY, f64::min)
-    });
+    let ends = |f: fn(&Part) -> f64| waits.iter().map(f).fold(f64::INFINITY, f64::min);
+    let mean = expected_first(&waits);
     let wait = Part::around(
         mean,
         (ends(|w| w.p50.low) - mean, ends(|w| w.p50.high) - mean),
         (ends(|w| w.p90.low) - mean, ends(|w| w.p90.high) - mean),
-        points,
+        waits.iter().map(|w| w.points).min().unwrap_or(0),
     );
-    // Which one it will be is not known: the slowest of them bounds it.
-    let slowest = clouds
-        .iter()
-        .map(|&i| &places[i])
-        .max_by(|a, b| {
-            a.estimate
-                .processing
-                .mean
-                .total_cmp(&b.estimate.processing.mean)
-        })
-        .unwrap_or(first);
-    let both = [
-        course(&places[edge], places[edge].wait(), items),
-        course(slowest, wait, items),
-    ];
-    cooperative::predict(items as f64, &both)
+    let mut total = 0.0;
+    let mut blend = [0.0f64; 5];
+    let mut points = usize::MAX;
+    for (nth, &cloud) in clouds.iter().enumerate() {
+        let first: f64 = (0..waits.len())
+            .filter(|other| *other != nth)
+            .map(|other| sooner(&waits[nth], &waits[other]))
+            .product();
+        let both = [
+            course(&places[edge], places[edge].wait(), items),
+            course(&places[cloud], wait, items),
+        ];
+        let part = cooperative::predict(items as f64, &both);
+        if !part.known {
+            return Part::UNKNOWN;
+        }
+        let ends = [
+            part.mean,
+            part.p50.low,
+            part.p50.high,
+            part.p90.low,
+            part.p90.high,
+        ];
+        for (sum, end) in blend.iter_mut().zip(ends) {
+            *sum += first * end;
+        }
+        total += first;
+        points = points.min(part.points);
+    }
+    if total <= 0.0 {
+        return Part::UNKNOWN;
+    }
+    let [mean, low50, high50, low90, high90] = blend.map(|sum| sum / total);
+    Part::around(
+        mean,
+        (low50 - mean, high50 - mean),
+        (low90 - mean, high90 - mean),
+        points,
+    )
 }
 
 #[cfg(test)]

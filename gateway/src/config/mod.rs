@@ -8,6 +8,7 @@ mod validate;
 
 pub use units::Bandwidth;
 
+use crate::mode::Mode;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stoic_placement::Margin;
 use stoic_placement::availability::ProbeConfig;
+use stoic_placement::hedge::Budget;
 
 /// Why a configuration was refused: one line that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,11 @@ pub struct PlacementConfig {
     /// greatest chance counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_chance: Option<f64>,
+    /// Mode of invocations that ask for none; where a function cannot run in it, `selector`.
+    pub mode: Mode,
+    /// What hedging may cost: runtime seconds that pods beside the first may be held in vain, pods
+    /// deployed at once, and the least gain for the price.
+    pub hedge: Budget,
 }
 
 /// Deployment of pods.
@@ -177,6 +184,10 @@ pub struct EmulatedLinkConfig {
     /// Round-trip time.
     #[serde(with = "humantime_serde")]
     pub rtt: Duration,
+    /// While this file exists the link is down: all connections break; if it holds the word `hold`,
+    /// everything on the way waits instead. For demonstrations and tests of outages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<PathBuf>,
 }
 
 /// Emulated deployment delays, drawn from a trace.
@@ -294,6 +305,8 @@ impl Default for PlacementConfig {
             margin_time: Duration::from_secs_f64(Margin::DEFAULT.seconds),
             price_weight: 0.0,
             min_chance: None,
+            mode: Mode::Selector,
+            hedge: Budget::default(),
         }
     }
 }
@@ -369,6 +382,7 @@ fn default_sites() -> BTreeMap<String, SiteConfig> {
         emulated_link: Some(EmulatedLinkConfig {
             bandwidth: Bandwidth::megabits(70.79),
             rtt: Duration::from_millis(20),
+            outage: None,
         }),
         emulated_deployment: Some(EmulatedDeploymentConfig {
             trace: "nautilus".to_owned(),

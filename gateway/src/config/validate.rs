@@ -1,6 +1,7 @@
 //! What the types of the configuration cannot say.
 
 use super::{Config, InvalidConfig, nearest};
+use crate::mode::Mode;
 use bytesize::ByteSize;
 use std::time::Duration;
 
@@ -93,6 +94,20 @@ impl Config {
             .is_some_and(|chance| !(0.0..=1.0).contains(&chance))
         {
             return refuse("placement.min_chance: must be from 0 to 1".to_owned());
+        }
+        if self.placement.mode == Mode::Pinned {
+            return refuse(
+                "placement.mode: `pinned` needs a runtime for each invocation; name another mode"
+                    .to_owned(),
+            );
+        }
+        let hedge = &self.placement.hedge;
+        let sane = |value: f64| value.is_finite() && value >= 0.0;
+        if !sane(hedge.seconds) || !sane(hedge.worth) || hedge.most == 0 {
+            return refuse(
+                "placement.hedge: seconds and worth must be zero or more, most at least 1"
+                    .to_owned(),
+            );
         }
         if self.deployment.attempts == 0 {
             return refuse("deployment.attempts: must be at least 1".to_owned());

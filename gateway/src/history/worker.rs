@@ -1,7 +1,8 @@
 //! The thread that owns the database, and the handle to it.
 
 use super::records::{
-    DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, TransferRecord,
+    AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
+    TransferRecord,
 };
 use super::schema;
 use crate::function::FunctionObject;
@@ -257,6 +258,34 @@ impl History {
         .await
     }
 
+    /// What races cost the cloud, in sum over the measurements that are kept.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn account(&self) -> Result<Vec<AccountRow>, HistoryError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT function, mode, cloud_runtime, count(*), sum(instr('+' || runtime || '+', '+' || cloud_runtime || '+') = 0), sum(cloud_saved), sum(cloud_lost), sum(cloud_used) \
+                 FROM measurements WHERE cloud_runtime IS NOT NULL GROUP BY function, mode, cloud_runtime ORDER BY function, mode, cloud_runtime",
+            )?;
+            let uint = |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+            let rows = statement.query_map([], |row| {
+                Ok(AccountRow {
+                    function: row.get(0)?,
+                    mode: row.get(1)?,
+                    runtime: row.get(2)?,
+                    races: uint(row, 3)?,
+                    edge_wins: uint(row, 4)?,
+                    saved_s: row.get(5)?,
+                    lost_s: row.get(6)?,
+                    used_s: row.get(7)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// The newest deployments, the oldest of them first.
     ///
     /// # Errors
@@ -415,13 +444,21 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
 fn insert_measurement(transaction: &Transaction<'_>, m: &Measurement) -> rusqlite::Result<()> {
     let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let predicted = |part: fn(&Parts) -> f64| m.predicted.as_ref().map(part);
+    let race = m.race.as_ref();
+    let raced = |seconds: fn(&Race) -> f64| race.map_or(0.0, seconds);
     transaction.prepare_cached(
-        "INSERT INTO measurements VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+        "INSERT INTO measurements (invocation, at, function, version, action, runtime, site, mode, items, bytes, start, \
+         pred_queueing, pred_transfer, pred_deployment, pred_processing, pred_low90, pred_high90, \
+         act_queueing, act_transfer, act_deployment, act_processing, outcome, model, emulated, \
+         items_by, cloud_runtime, cloud_saved, cloud_lost, cloud_used) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
     )?.execute(params![
         m.invocation, m.at, m.function, m.version, m.action, m.runtime, m.site, m.mode, int(m.items), int(m.bytes), m.start,
         predicted(|p| p.queueing), predicted(|p| p.transfer), predicted(|p| p.deployment), predicted(|p| p.processing),
         m.predicted_90.map(|i| i.0), m.predicted_90.map(|i| i.1),
-        m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated
+        m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated,
+        serde_json::to_string(&m.items_by).unwrap_or_default(), race.map(|r| &r.runtime),
+        raced(|r| r.saved_s), raced(|r| r.lost_s), raced(|r| r.used_s)
     ])?;
     keep_newest(transaction, "measurements")
 }
@@ -444,6 +481,15 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
             processing,
         }),
         _ => None,
+    };
+    let race = match row.get::<_, Option<String>>("cloud_runtime")? {
+        Some(runtime) => Some(Race {
+            runtime,
+            saved_s: row.get("cloud_saved")?,
+            lost_s: row.get("cloud_lost")?,
+            used_s: row.get("cloud_used")?,
+        }),
+        None => None,
     };
     let predicted_90 = Option::zip(row.get("pred_low90")?, row.get("pred_high90")?);
     Ok(Measurement {
@@ -470,6 +516,8 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         outcome: row.get("outcome")?,
         model: row.get("model")?,
         emulated: row.get("emulated")?,
+        items_by: serde_json::from_str(&row.get::<_, String>("items_by")?).unwrap_or_default(),
+        race,
     })
 }
 
@@ -554,6 +602,15 @@ mod tests {
             }),
             predicted_90: Some((1.0, 3.0)),
             items: 7,
+            mode: "duplicator".to_owned(),
+            runtime: "edge".to_owned(),
+            items_by: [("edge".to_owned(), 7)].into(),
+            race: Some(Race {
+                runtime: "gpu1".to_owned(),
+                saved_s: 0.0,
+                lost_s: 2.5,
+                used_s: 0.0,
+            }),
             ..Measurement::default()
         };
         {
@@ -579,6 +636,9 @@ mod tests {
                 .expect("read"),
             [measured]
         );
+        let account = history.account().await.expect("read");
+        assert_eq!((account.len(), account[0].races), (1, 1));
+        assert_eq!((account[0].edge_wins, account[0].lost_s), (1, 2.5));
         assert_eq!(history.next_model("hi").await.expect("read"), 2);
         assert_eq!(history.models("hi").await.expect("read")[0].version, "v1");
         assert!(

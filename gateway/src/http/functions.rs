@@ -301,6 +301,11 @@ pub(super) async fn measurements(gateway: &Gateway, uri: &Uri) -> Answer {
     Ok(json(StatusCode::OK, &found))
 }
 
+/// `GET /v1/account`: what races between edge and cloud saved the cloud, and cost it.
+pub(super) async fn account(gateway: &Gateway) -> Answer {
+    Ok(json(StatusCode::OK, &gateway.history.account().await?))
+}
+
 /// `GET /v1/info`.
 pub(super) fn info(gateway: &Gateway) -> Response<Body> {
     let info = GatewayInfo {

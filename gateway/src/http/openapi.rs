@@ -8,7 +8,7 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 mod tests {
     use super::OPENAPI;
     use crate::function::FunctionObject;
-    use crate::history::{Measurement, ModelRecord, Parts};
+    use crate::history::{AccountRow, Measurement, ModelRecord, Parts, Race};
     use crate::http::routes::PATHS;
     use crate::http::{
         FunctionStatus, FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView,
@@ -93,6 +93,10 @@ mod tests {
             headers::MODEL,
             headers::REASON,
             headers::ITEMS,
+            headers::MODE,
+            headers::ITEMS_BY,
+            headers::CLOUD_SAVED,
+            headers::CLOUD_LOST,
             "server-timing",
         ] {
             assert!(answered.contains(name), "{name}");
@@ -100,6 +104,7 @@ mod tests {
         for name in [
             headers::RUNTIME,
             headers::MODE,
+            headers::DEADLINE,
             headers::ITEMS,
             headers::ACTION,
         ] {
@@ -172,6 +177,8 @@ mod tests {
             predicted: Some(Parts::default()),
             predicted_90: Some((0.5, 1.5)),
             model: Some(text()),
+            items_by: BTreeMap::from([(text(), 1)]),
+            race: Some(Race::default()),
             ..Measurement::default()
         }
     }
@@ -251,7 +258,7 @@ mod tests {
     #[test]
     fn views_are_as_described() {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
-            annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, runtimes: [edge], standby: \
+            annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
             {edge: 1}, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);
@@ -358,6 +365,7 @@ mod tests {
             },
         );
         check("Measurement", &measurement());
+        check("AccountRow", &AccountRow::default());
         let problem = Problem {
             invocation: Some(text()),
             ..Problem::new(404, "unknown_function", "there is none")
@@ -381,6 +389,7 @@ mod tests {
                 Event::Placed {
                     runtime: text(),
                     site: text(),
+                    mode: text(),
                     predicted_s: Some(0.5),
                     predicted_90: Some((0.5, 1.5)),
                     reason: text(),
@@ -389,6 +398,7 @@ mod tests {
             (
                 "EventTransfer",
                 Event::Transfer {
+                    runtime: text(),
                     bytes: 1,
                     emulated: true,
                 },
@@ -396,6 +406,7 @@ mod tests {
             (
                 "EventWorking",
                 Event::Working {
+                    runtime: text(),
                     pod: text(),
                     start: "cold".to_owned(),
                 },
@@ -407,6 +418,16 @@ mod tests {
                     total: 2,
                     elapsed_s: 0.5,
                     stage: Some(text()),
+                    by_runtime: BTreeMap::from([(text(), 1)]),
+                },
+            ),
+            (
+                "EventResolved",
+                Event::Resolved {
+                    runtime: text(),
+                    both: true,
+                    edge_rest_s: Some(0.5),
+                    cloud_rest_s: None,
                 },
             ),
             ("EventRetry", Event::Retry { reason: text() }),

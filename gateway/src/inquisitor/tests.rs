@@ -373,7 +373,10 @@ async fn failed_starts_are_tried_ten_times_with_a_wait_that_doubles() {
     // Who can go elsewhere does so after a few tries.
     *all.site.script.lock() = VecDeque::from([Ends::Exits(0.0)]);
     let asked = tokio::time::Instant::now();
-    let error = all.pool.acquire_or_give_way(Expected::default()).await;
+    let error = all
+        .pool
+        .acquire_or_give_way(Expected::default(), || true)
+        .await;
     assert!(error.is_err());
     assert!(asked.elapsed() < Duration::from_secs(1));
     assert!(all.pool.load().failing);

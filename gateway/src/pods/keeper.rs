@@ -62,6 +62,7 @@ impl Pool {
             Some(link) => link.open(started.address).await,
             None => Ok(started.address),
         };
+        let mut unwanted = false;
         let pod = {
             let mut state = self.state.lock();
             state.failures = 0;
@@ -70,7 +71,8 @@ impl Pool {
             match (state.entry(&name), reach) {
                 (Some(entry), Ok(reach)) => {
                     let pod = entry.started(&started, reach);
-                    let next = if closed {
+                    unwanted = entry.unwanted;
+                    let next = if closed || unwanted {
                         PodState::Draining
                     } else {
                         PodState::Warming
@@ -96,6 +98,11 @@ impl Pool {
         let emulated_s = started.emulated_s;
         self.runtime
             .spawn(Arc::clone(&self).watch(Arc::clone(&pod), started));
+        if unwanted {
+            // Measured all the same: it was up.
+            self.report(&name, ordered, emulated_s, None);
+            return self.stop(pod).await;
+        }
         if self.state.lock().closed {
             return self.stop(pod).await;
         }

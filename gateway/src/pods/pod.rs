@@ -101,6 +101,8 @@ pub(super) struct Entry {
     pub(super) standby: bool,
     /// The inquisitor's claim, as long as no invocation took the pod over.
     pub(super) probe: Option<Probe>,
+    /// On its way, and nobody wants it any more.
+    pub(super) unwanted: bool,
 }
 
 impl Entry {
@@ -118,6 +120,7 @@ impl Entry {
             failed_tries: 0,
             standby,
             probe: None,
+            unwanted: false,
         }
     }
 

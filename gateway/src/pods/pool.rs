@@ -334,27 +334,34 @@ impl Pool {
     /// # Errors
     /// See [`AcquireError`].
     pub async fn acquire(self: &Arc<Self>, expected: Expected) -> Result<Lease, AcquireError> {
-        self.take_or_wait(expected, false).await
+        self.take_or_wait(expected, || false).await
     }
 
-    /// As [`acquire`](Self::acquire), for an invocation that can go elsewhere: it is told as soon as a
-    /// start has failed [`GIVE_WAY_AFTER`] times here and no pod is ready, while the tries go on.
+    /// As [`acquire`](Self::acquire), for an invocation that may be able to go elsewhere, which is asked
+    /// when it has to wait: it is then told as soon as a start has failed [`GIVE_WAY_AFTER`] times here
+    /// and no pod is ready, while the tries go on.
     ///
     /// # Errors
     /// See [`AcquireError`].
     pub async fn acquire_or_give_way(
         self: &Arc<Self>,
         expected: Expected,
+        elsewhere: impl FnOnce() -> bool,
     ) -> Result<Lease, AcquireError> {
-        self.take_or_wait(expected, true).await
+        self.take_or_wait(expected, elsewhere).await
     }
 
     async fn take_or_wait(
         self: &Arc<Self>,
         expected: Expected,
-        gives_way: bool,
+        gives_way: impl FnOnce() -> bool,
     ) -> Result<Lease, AcquireError> {
         let now = Instant::now();
+        if let Some(lease) = self.take_now(expected, now)? {
+            return Ok(lease);
+        }
+        // Looks at other pools: under no lock.
+        let gives_way = gives_way();
         let waiting = {
             let mut state = self.state.lock();
             if state.closed {
@@ -371,6 +378,9 @@ impl Pool {
                     length,
                     retry_after_s: (ahead.ceil() as u64).clamp(1, 3600),
                 });
+            }
+            for entry in &mut state.pods {
+                entry.unwanted = false;
             }
             let (answer, waiting) = oneshot::channel();
             state.waiting.push_back(Waiter {
@@ -389,6 +399,39 @@ impl Pool {
                 waited_s: self.options.queue_wait.as_secs(),
             }),
         }
+    }
+
+    /// Returns pods that are on their way for nobody: as soon as they are up they are ended, unless
+    /// somebody asks for one meanwhile, or they are to be standbys.
+    pub fn give_back(&self) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiter| !waiter.answer.is_closed());
+        let places = self.options.concurrency as usize;
+        let wanted = state.waiting.len().div_ceil(places.max(1));
+        let mut spare = state.coming().count().saturating_sub(wanted);
+        spare = spare.min(
+            state
+                .alive()
+                .saturating_sub(self.options.standby.min as usize),
+        );
+        let coming =
+            |e: &&mut Entry| e.state == PodState::Deploying && !e.unwanted && e.probe.is_none();
+        // The youngest first: the others are up sooner, for whoever comes next.
+        for entry in state.pods.iter_mut().rev().filter(coming).take(spare) {
+            entry.unwanted = true;
+        }
+    }
+
+    fn take_now(
+        self: &Arc<Self>,
+        expected: Expected,
+        now: Instant,
+    ) -> Result<Option<Lease>, AcquireError> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(AcquireError::Closed);
+        }
+        Ok(self.take(&mut state, now, now, expected.processing_s))
     }
 
     /// A place that is free now, if any. `asked` is when the invocation asked for it.
@@ -713,6 +756,13 @@ impl Lease {
         {
             entry.enter(PodState::Draining, now);
         }
+    }
+
+    /// Kills the pod: it goes on with what was given up.
+    pub async fn kill(&self) {
+        self.condemn();
+        let site = &self.pool.options.site;
+        site.stop(&self.pod.id, Duration::ZERO).await;
     }
 
     /// The pool that gave the lease.

@@ -371,7 +371,7 @@ impl Learner {
         let Some(runtime) = self
             .scheduler
             .runtime(&m.runtime)
-            .filter(|_| m.outcome == "ok")
+            .filter(|_| m.outcome == "ok" && m.items_by.is_empty())
         else {
             return false;
         };

@@ -2,8 +2,9 @@
 //! where the sides meet.
 //!
 //! * **Chunks.** A side claims a range from its end: half of its fair share of
-//!   what is free (guided self-scheduling, by the sides' measured paces), so
-//!   chunks shrink towards the end and all sides end together; but enough items
+//!   what is free (guided self-scheduling, by the sides' measured paces and by
+//!   when those that are not up yet are expected), so chunks shrink towards the
+//!   end and all sides end together; but enough items
 //!   that the overhead of a chunk stays below a tenth of its work, as long as
 //!   that is no more than the whole fair share.
 //! * **Staging.** Items may travel to a side's store ahead of the work, from the
@@ -79,7 +80,7 @@ const PRIOR_ITEMS: f64 = 2.0;
 const FORGET: f64 = 0.5;
 
 /// Seconds of transfer that one staged piece takes.
-const PIECE_S: f64 = 1.0;
+const PIECE_S: f64 = 0.25;
 
 /// The tail is only worked twice when that ends it sooner by this share of what
 /// is left, and by this many seconds.
@@ -87,6 +88,10 @@ const TAIL_GAIN: (f64, f64) = (0.05, 0.02);
 
 /// The least seconds an item is taken to need.
 const LEAST_PACE: f64 = 1e-9;
+
+/// The most seconds an item or a chunk's overhead is taken to need: eleven days,
+/// so that whatever hangs is overdue at some time.
+const MOST_S: f64 = 1e6;
 
 #[derive(Debug, Clone)]
 struct State {
@@ -100,17 +105,29 @@ struct State {
     arrived: usize,
     /// Items from here to the end have arrived or are on their way.
     sent: usize,
+    /// Seconds its first chunk takes before its first item, until it has begun.
+    start_s: f64,
 }
 
 impl State {
     /// Seconds per item, staged.
     fn pace(&self) -> f64 {
         let (seconds, items) = self.worked;
-        (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS)
+        let pace = (seconds + PRIOR_ITEMS * self.side.seconds_per_item) / (items + PRIOR_ITEMS);
+        pace.min(MOST_S)
     }
 
-    fn rate(&self) -> f64 {
-        1.0 / self.pace().max(LEAST_PACE)
+    /// How it is expected to go on from `now`.
+    fn course(&self, now: f64) -> Course {
+        Course {
+            ready_s: (self.side.ready_at - now).max(0.0) + self.start_s,
+            seconds_per_item: if self.lost {
+                f64::INFINITY
+            } else {
+                self.pace()
+            },
+            transfer_s_per_item: 0.0,
+        }
     }
 }
 
@@ -148,7 +165,7 @@ impl Division {
     /// Nothing claimed yet of `items` items.
     #[must_use]
     pub fn new(items: usize, sides: Vec<Side>) -> Self {
-        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0);
+        let sane = |value: f64| sane_seconds(value).unwrap_or(0.0).min(MOST_S);
         Self {
             sides: sides
                 .into_iter()
@@ -166,6 +183,7 @@ impl Division {
                     twice: 0,
                     arrived: items,
                     sent: items,
+                    start_s: 0.0,
                 })
                 .collect(),
             free: Ranges::of(0..items),
@@ -218,12 +236,35 @@ impl Division {
         }
     }
 
+    /// Says what a side takes before its first item (loading a model), once. It
+    /// is no part of its pace.
+    pub fn starts(&mut self, side: usize, seconds: f64) {
+        if let (Some(state), Some(seconds)) = (self.sides.get_mut(side), sane_seconds(seconds)) {
+            state.start_s = seconds;
+        }
+    }
+
+    /// Takes in that a side works its first item of its oldest claim from now
+    /// on: what went before was its start, a transfer or a connection.
+    pub fn began(&mut self, side: usize, now: f64) {
+        let now = sane_seconds(now).unwrap_or(0.0);
+        let Some(state) = self.sides.get_mut(side) else {
+            return;
+        };
+        state.start_s = 0.0;
+        if let Some(claim) = self.claims.iter_mut().find(|c| c.side == side) {
+            claim.since = now;
+            claim.reported_at = claim.reported_at.max(now);
+            claim.transfer_s = 0.0;
+        }
+    }
+
     /// The next chunk for a side that is up and idle (or wants one ahead). See
     /// the module for when it is `None` and when to ask again.
     pub fn claim(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
         let now = sane_seconds(now).unwrap_or(0.0);
         let state = self.sides.get(side).filter(|s| !s.lost)?;
-        let (range, twin) = match self.chunk(state) {
+        let (range, twin) = match self.chunk(state, now) {
             Some(range) => (range, false),
             // Its items are on their way.
             None if !self.free.is_empty() => return None,
@@ -245,7 +286,7 @@ impl Division {
     }
 
     /// A free range at the side's end.
-    fn chunk(&self, state: &State) -> Option<Range<usize>> {
+    fn chunk(&self, state: &State, now: f64) -> Option<Range<usize>> {
         let mut run = match state.side.end {
             End::Front => self.free.first()?.clone(),
             End::Back => self.free.last()?.clone(),
@@ -258,8 +299,14 @@ impl Division {
                 return None;
             }
         }
-        let all: f64 = self.alive().map(State::rate).sum();
-        let fair = self.free.len() as f64 * state.rate() / all.max(f64::MIN_POSITIVE);
+        let free = self.free.len() as f64;
+        let courses: Vec<Course> = self.alive().map(|s| s.course(now)).collect();
+        // It asks: so it is ready now, whatever was expected.
+        let mine = Course {
+            ready_s: state.start_s,
+            ..state.course(now)
+        };
+        let fair = worked_by(&mine, finish(free, &courses)).min(free);
         let worth = state.side.chunk_overhead_s / (OVERHEAD * state.pace().max(LEAST_PACE));
         let size = (fair / 2.0).ceil().max(worth.min(fair).ceil()).max(1.0) as usize;
         let size = size.min(run.len());
@@ -292,7 +339,7 @@ impl Division {
                 Some((claim, run, rest))
             })
             .max_by(|a, b| a.2.total_cmp(&b.2))?;
-        let open = self.unreported(claim).len().max(1) as f64;
+        let open = self.pending(claim).len().max(1) as f64;
         let theirs = rest / open;
         let overhead = mine.side.chunk_overhead_s;
         let unstaged = if run.start < mine.arrived {
@@ -313,7 +360,7 @@ impl Division {
 
     /// The last run of items in a claim that nobody else works in earnest.
     fn unshared(&self, claim: &Claim, side: usize, now: f64) -> Option<Range<usize>> {
-        let mut open = self.unreported(claim);
+        let mut open = self.pending(claim);
         for other in &self.claims {
             let same = other.side == claim.side && other.range == claim.range;
             let overdue = self.rest(other, now) > 0.0 && self.late(other, now) > 1.0;
@@ -330,11 +377,34 @@ impl Division {
             .within(&(claim.range.start + claim.reported..claim.range.end))
     }
 
+    /// Seconds per item of a claim under way: what its reports say weighs as much
+    /// as the items that they stand on. So a prediction that is wrong by far is
+    /// found out before the claim is done.
+    fn pace_of(claim: &Claim, state: &State) -> f64 {
+        let items = claim.reported as f64;
+        let seconds = claim.reported_at - claim.since;
+        if items < 1.0 || !seconds.is_finite() || seconds <= 0.0 {
+            return state.pace();
+        }
+        (seconds + PRIOR_ITEMS * state.pace()) / (items + PRIOR_ITEMS)
+    }
+
+    /// Items of a claim that another could do: those not reported in progress, or
+    /// all that are not done when only the results are outstanding.
+    fn pending(&self, claim: &Claim) -> Ranges {
+        let unreported = self.unreported(claim);
+        if unreported.is_empty() {
+            self.open.within(&claim.range)
+        } else {
+            unreported
+        }
+    }
+
     /// Seconds in which the rest of a claim was to be done, and seconds since
     /// its last report.
     fn due(&self, claim: &Claim, now: f64) -> (f64, f64) {
         let state = &self.sides[claim.side];
-        let mut due = self.unreported(claim).len() as f64 * state.pace();
+        let mut due = self.unreported(claim).len() as f64 * Self::pace_of(claim, state);
         let began = if claim.since.is_finite() {
             claim.since
         } else {
@@ -349,7 +419,7 @@ impl Division {
             claim.reported_at
         };
         if claim.reported == 0 {
-            due += state.side.chunk_overhead_s + claim.transfer_s;
+            due += state.side.chunk_overhead_s + claim.transfer_s + state.start_s;
         }
         (due, (now - claim.reported_at.max(began)).max(0.0))
     }
@@ -421,7 +491,8 @@ impl Division {
         });
         if let Some((items, seconds)) = learned {
             let state = &mut self.sides[side];
-            let worked = (seconds - state.side.chunk_overhead_s).max(0.0);
+            let worked = (seconds - state.side.chunk_overhead_s - state.start_s).max(0.0);
+            state.start_s = 0.0;
             state.worked.0 = FORGET * state.worked.0 + worked;
             state.worked.1 = FORGET * state.worked.1 + items as f64;
         }
@@ -497,6 +568,13 @@ impl Division {
             .collect()
     }
 
+    /// Where the work on a range can end: behind its last item that is not done;
+    /// `None` when all of it is.
+    #[must_use]
+    pub fn open_end(&self, range: &Range<usize>) -> Option<usize> {
+        self.open.within(range).last().map(|run| run.end)
+    }
+
     /// What a side holds, oldest first.
     #[must_use]
     pub fn held(&self, side: usize) -> Vec<Range<usize>> {
@@ -507,6 +585,18 @@ impl Division {
             .collect()
     }
 
+    /// How many items of `range` have still to travel to a side when it works
+    /// them now; none for a side that nothing travels to.
+    #[must_use]
+    pub fn unstaged(&self, side: usize, range: &Range<usize>) -> usize {
+        match self.sides.get(side) {
+            Some(state) if state.side.transfer_s_per_item > 0.0 => {
+                range.len() - self.staged(side, range)
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether a side works `range` a second time.
     #[must_use]
     pub fn is_twin(&self, side: usize, range: &Range<usize>) -> bool {
@@ -515,8 +605,8 @@ impl Division {
             .any(|c| c.side == side && c.range == *range && c.twin)
     }
 
-    /// The next items to send to a side's store, from the back down: about a
-    /// second's worth, and no more than it is expected to work until the sides
+    /// The next items to send to a side's store, from the back down: about a quarter
+    /// of a second's worth, and no more than it is expected to work until the sides
     /// meet. `None` when nothing more is to be sent now. Say
     /// [`staged`](Self::staged_up_to) when they have arrived.
     pub fn stage(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
@@ -534,15 +624,7 @@ impl Division {
         // Nobody needs to be sent what is done or under way elsewhere.
         let end = self.free.last().map_or(0, |run| run.end).min(state.sent);
         let least = self.free.first().map_or(end, |run| run.start);
-        let courses: Vec<Course> = self
-            .sides
-            .iter()
-            .map(|s| Course {
-                ready_s: (s.side.ready_at - now).max(0.0),
-                seconds_per_item: if s.lost { f64::INFINITY } else { s.pace() },
-                transfer_s_per_item: 0.0,
-            })
-            .collect();
+        let courses: Vec<Course> = self.sides.iter().map(|s| s.course(now)).collect();
         let left = self.open.len() as f64;
         let share = worked_by(&courses[side], finish(left, &courses)).min(left);
         if share < 0.5 {
@@ -563,12 +645,14 @@ impl Division {
         Some(range)
     }
 
-    /// The items that [`stage`](Self::stage) gave last have arrived.
+    /// Items that [`stage`](Self::stage) gave have arrived, for this side or for
+    /// another whose store it shares.
     pub fn staged_up_to(&mut self, side: usize, range: &Range<usize>) {
         if let Some(state) = self.sides.get_mut(side)
-            && range.start >= state.sent
+            && range.end >= state.arrived
         {
             state.arrived = state.arrived.min(range.start);
+            state.sent = state.sent.min(state.arrived);
         }
     }
 
@@ -584,14 +668,7 @@ impl Division {
     #[must_use]
     pub fn expected_rest(&self, now: f64) -> f64 {
         let now = sane_seconds(now).unwrap_or(0.0);
-        let courses: Vec<Course> = self
-            .alive()
-            .map(|s| Course {
-                ready_s: (s.side.ready_at - now).max(0.0),
-                seconds_per_item: s.pace(),
-                transfer_s_per_item: 0.0,
-            })
-            .collect();
+        let courses: Vec<Course> = self.alive().map(|s| s.course(now)).collect();
         finish(self.open.len() as f64, &courses)
     }
 }

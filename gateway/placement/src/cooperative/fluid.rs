@@ -37,6 +37,9 @@ pub fn worked_by(course: &Course, seconds: f64) -> f64 {
         }
     };
     let worked = per(seconds - course.ready_s, course.seconds_per_item);
+    if course.transfer_s_per_item <= 0.0 {
+        return worked;
+    }
     // The last item to arrive must still be worked.
     let travelled = per(
         seconds - course.seconds_per_item.max(0.0),
@@ -53,35 +56,62 @@ pub fn finish(items: f64, courses: &[Course]) -> f64 {
     if items <= 0.0 {
         return 0.0;
     }
-    let enough = |seconds: f64| courses.iter().map(|c| worked_by(c, seconds)).sum::<f64>() >= items;
-    // No later than the place that would be first to do it alone.
-    let alone = |c: &Course| {
-        let worked = c.ready_s.max(0.0) + items * c.seconds_per_item.max(0.0);
-        let travelled = c.seconds_per_item.max(0.0) + items * c.transfer_s_per_item.max(0.0);
-        worked.max(travelled)
-    };
-    let mut high = courses
-        .iter()
-        .map(alone)
-        .filter(|s| !s.is_nan())
-        .fold(f64::INFINITY, f64::min);
-    if !high.is_finite() {
-        return f64::INFINITY;
-    }
-    high = high.min(MAX_SECONDS);
-    let mut low = 0.0;
-    for _ in 0..200 {
-        let middle = f64::midpoint(low, high);
-        if high - low <= 1e-9 * high || middle <= low || middle >= high {
-            break;
+    let worked = |seconds: f64| -> f64 { courses.iter().map(|c| worked_by(c, seconds)).sum() };
+    // The sum is a line between two of its bends: the first bend at which enough
+    // is worked, and the one before it, hold the end between them.
+    let (mut before, mut least) = (0.0, 0.0);
+    let mut after = f64::INFINITY;
+    let mut last = 0.0f64;
+    for bend in courses.iter().flat_map(bends) {
+        if !(0.0..=MAX_SECONDS).contains(&bend) {
+            continue;
         }
-        if enough(middle) {
-            high = middle;
+        last = last.max(bend);
+        if bend < before || bend >= after {
+            continue;
+        }
+        let sum = worked(bend);
+        if sum < items {
+            (before, least) = (bend, sum);
         } else {
-            low = middle;
+            after = bend;
         }
     }
-    high
+    // Behind the last bend, or between two: one more point tells the slope.
+    let (to, most) = if after.is_finite() {
+        (after, worked(after))
+    } else {
+        before = last;
+        least = worked(last);
+        (last + 1.0, worked(last + 1.0))
+    };
+    if most.is_infinite() {
+        // A place without a pace works everything as soon as it begins.
+        return to.min(MAX_SECONDS);
+    }
+    let slope = (most - least) / (to - before);
+    if slope <= 0.0 || slope.is_nan() {
+        return if least >= items {
+            before
+        } else {
+            f64::INFINITY
+        };
+    }
+    (before + (items - least) / slope).clamp(before, MAX_SECONDS)
+}
+
+/// Where a place's worked items, as a function of time, bend: where it begins,
+/// where its first item has travelled, and where one bound takes over from the
+/// other.
+fn bends(course: &Course) -> [f64; 3] {
+    let (pace, travel) = (course.seconds_per_item, course.transfer_s_per_item);
+    let crossing = if travel > 0.0 && pace > 0.0 && travel != pace {
+        // (t - ready) / pace = (t - pace) / travel
+        (course.ready_s * travel - pace * pace) / (travel - pace)
+    } else {
+        f64::NAN
+    };
+    [course.ready_s, pace, crossing]
 }
 
 /// A place as predicted, for [`predict()`].
@@ -213,6 +243,34 @@ mod tests {
     fn a_slow_link_bounds_the_far_place() {
         let end = finish(100.0, &[course(0.0, 0.01, 0.5)]);
         assert!((end - 50.01).abs() < 1e-6, "{end}");
+    }
+
+    #[test]
+    fn the_end_is_the_first_moment_at_which_enough_is_worked() {
+        let numbers = [0.0, 0.01, 0.3, 1.0, 7.0, 40.0];
+        let mut tried = 0;
+        for (i, &ready) in numbers.iter().enumerate() {
+            for &pace in &numbers[1..] {
+                for &travel in &numbers {
+                    let far = course(ready, pace, travel);
+                    let near = course(numbers[5 - i], 1.3, 0.0);
+                    for items in [0.4, 1.0, 35.0, 2450.0] {
+                        let end = finish(items, &[near, far]);
+                        let sum = |t: f64| worked_by(&near, t) + worked_by(&far, t);
+                        assert!(
+                            sum(end + 1e-6 * (1.0 + end)) >= items,
+                            "{far:?} {items} {end}"
+                        );
+                        assert!(
+                            sum(end - 1e-6 * (1.0 + end)) <= items,
+                            "{far:?} {items} {end}"
+                        );
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(tried, 6 * 5 * 6 * 4);
     }
 
     #[test]

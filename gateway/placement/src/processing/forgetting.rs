@@ -4,8 +4,10 @@
 //!
 //! * **Lines**: the median of the slopes between all pairs of the last
 //!   [`REMEMBERED`] points (Theil and Sen), a pair weighing by the ages of its
-//!   points and by how far apart their sizes are, since noise moves a short
-//!   slope more; then the median height. Up to 29 % of outliers are borne.
+//!   points and by how far apart their sizes are for their size, since noise is
+//!   relative and moves a short slope more; then the median height. Up to 29 %
+//!   of outliers are borne. A run costs nothing less than nothing besides its
+//!   items: a line that would fall below the origin goes through it.
 //! * **Levels**: machines become busier or quieter faster than the shape of the
 //!   line changes, and a stretch of equal sizes tells the level alone. So the
 //!   slowest line is also scaled by the median of recent outcomes over it, or
@@ -63,6 +65,7 @@ struct Slope {
     value: f64,
     older: u64,
     newer: u64,
+    /// Distance of the sizes over their sum.
     distance: f64,
 }
 
@@ -136,7 +139,7 @@ impl Lines {
                     value,
                     older,
                     newer: self.next,
-                    distance: distance.abs(),
+                    distance: (distance / (size + other)).abs(),
                 });
             }
         }
@@ -268,26 +271,47 @@ impl Lines {
         let slope = weighted_quantile(slopes, 0.5)
             .or_else(|| self.slope_of_one_size())?
             .max(0.0);
-        let first = self.next - self.points.len() as u64;
-        let mut heights = [(0.0, 0.0); REMEMBERED];
-        let count = self.points.len().min(REMEMBERED);
-        for (height, (number, &(size, seconds))) in
-            heights.iter_mut().zip((first..).zip(&self.points))
-        {
-            *height = (seconds - slope * size, weight(number));
-        }
-        let heights = &mut heights[..count];
-        heights.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let line = Line {
+        let height = self.weighted_middle_of(&weight, |size, seconds| seconds - slope * size)?;
+        let mut line = Line {
             slope,
-            intercept: weighted_quantile(heights.iter().copied(), 0.5)?,
+            intercept: height,
             least_items: self
                 .points
                 .iter()
                 .map(|p| p.0)
                 .fold(f64::INFINITY, f64::min),
         };
+        // What a run costs besides its items is no gain: where the line would
+        // say so, it goes through the origin.
+        if height < 0.0
+            && let Some(per_item) = self.weighted_middle_of(&weight, |size, seconds| seconds / size)
+        {
+            line.slope = per_item;
+            line.intercept = 0.0;
+        }
         line.is_sound().then_some(line)
+    }
+
+    /// The median over the points of what `of` says of each, weighed by age;
+    /// `None` where that is no number.
+    fn weighted_middle_of(
+        &self,
+        weight: &impl Fn(u64) -> f64,
+        of: impl Fn(f64, f64) -> f64,
+    ) -> Option<f64> {
+        let first = self.next - self.points.len() as u64;
+        let mut values = [(0.0, 0.0); REMEMBERED];
+        let mut count = 0;
+        for (number, &(size, seconds)) in (first..).zip(&self.points) {
+            let value = of(size, seconds);
+            if value.is_finite() && count < REMEMBERED {
+                values[count] = (value, weight(number));
+                count += 1;
+            }
+        }
+        let values = &mut values[..count];
+        values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        weighted_quantile(values.iter().copied(), 0.5)
     }
 
     /// Points of one size say nothing of the slope: of "all of the time is per

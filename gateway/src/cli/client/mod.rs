@@ -9,7 +9,7 @@ pub(super) use call::Call;
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
-use crate::history::{Measurement, ModelRecord};
+use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView};
 use crate::pods::PodView;
 use bytes::Bytes;
@@ -163,6 +163,11 @@ impl Client {
         query.append_pair("limit", &limit.to_string());
         self.get(&format!("/v1/measurements?{}", query.finish()))
             .await
+    }
+
+    /// What races between edge and cloud saved and cost.
+    pub(super) async fn account(&self) -> Result<Vec<AccountRow>, Failed> {
+        self.get("/v1/account").await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
