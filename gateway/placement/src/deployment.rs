@@ -288,12 +288,16 @@ impl DeploymentHistory {
             let least = all.iter().copied().fold(f64::INFINITY, f64::min);
             let most = all.iter().copied().fold(0.0, f64::max);
             of_all[METHODS - 1] = of_all[METHODS - 1].clamp(least / 2.0, 2.0 * most);
-            std::array::from_fn(|view| {
-                let own = (view > 0).then(|| self.medians[view].predict()).flatten();
-                let mut predictions = of_all;
-                predictions[0] = self.views[view].mix(&all, own.as_ref());
-                predictions
-            })
+            let mut predictions = [of_all; VIEWS];
+            predictions[0][0] = self.views[0].mix(&all, None);
+            for view in 1..VIEWS {
+                // A state of the image never seen is predicted as unknown.
+                predictions[view][0] = match self.medians[view].predict() {
+                    Some(own) => self.views[view].mix(&all, Some(&own)),
+                    None => predictions[0][0],
+                };
+            }
+            predictions
         });
     }
 

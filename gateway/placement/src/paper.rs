@@ -177,8 +177,7 @@ impl Processing {
         }
         self.seen += 1;
         let seed = self.seed.wrapping_add(self.seen as u64);
-        self.fitted = ransac::as_printed(self.points.make_contiguous(), &self.config, seed)
-            .map(|(consensus, _)| consensus);
+        self.fitted = ransac::as_printed(self.points.make_contiguous(), &self.config, seed);
         true
     }
 

@@ -11,6 +11,16 @@ pub(crate) fn weighted_quantile(
     q: f64,
 ) -> Option<f64> {
     let total: f64 = sorted.clone().map(|(_, weight)| weight).sum();
+    weighted_quantile_of(sorted, total, q)
+}
+
+/// As [`weighted_quantile`], where the sum of the weights is known.
+#[must_use]
+pub(crate) fn weighted_quantile_of(
+    sorted: impl Iterator<Item = (f64, f64)>,
+    total: f64,
+    q: f64,
+) -> Option<f64> {
     if !total.is_finite() || total <= 0.0 {
         return None;
     }
@@ -18,19 +28,18 @@ pub(crate) fn weighted_quantile(
     let mut reached = 0.0;
     let mut before: Option<(f64, f64)> = None;
     for (value, weight) in sorted {
-        if weight <= 0.0 {
-            continue;
-        }
         let middle = reached + weight / 2.0;
-        if middle >= target {
+        if middle >= target && weight > 0.0 {
             let Some((lower, at)) = before else {
                 return Some(value);
             };
             let share = ((target - at) / (middle - at)).clamp(0.0, 1.0);
             return Some(lower + (value - lower) * share);
         }
-        reached += weight;
-        before = Some((value, middle));
+        if weight > 0.0 {
+            reached += weight;
+            before = Some((value, middle));
+        }
     }
     before.map(|(value, _)| value)
 }

@@ -2,12 +2,16 @@
 //! T_t = F_b / B_c), plus the round trips that small bodies consist of.
 //!
 //! [`Bandwidth`] is the mutable estimator, [`LinkModel`] the value it yields.
+//! Real transfers are the best probes; where there were none for a while,
+//! [`Bandwidth::probe_due`] says that a small one should be sent, and of what
+//! size. It is then observed like any other.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::band::Band;
+use crate::conformal::Conformal;
 use crate::estimate::{MAX_SECONDS, Part, sane_seconds, sane_size};
 
 /// The way to a site at this moment.
@@ -76,6 +80,9 @@ pub struct LinkConfig {
     pub half_weight_bytes: f64,
     /// Observations kept.
     pub observations: usize,
+    /// Seconds without a transfer after which a probe is due; none ever when it
+    /// is not positive.
+    pub probe_after_s: f64,
 }
 
 impl Default for LinkConfig {
@@ -88,9 +95,21 @@ impl Default for LinkConfig {
             half_life_s: 300.0,
             half_weight_bytes: 256.0 * 1024.0,
             observations: 32,
+            probe_after_s: 300.0,
         }
     }
 }
+
+/// Seconds of the link that a probe may take, as far as the bandwidth is known:
+/// longer than the round trips of most links, shorter than anybody notices.
+const PROBE_S: f64 = 0.2;
+
+/// Bytes of the smallest and the largest probe. Less measures latency only; more
+/// costs where transfers are paid by the byte.
+const PROBE_BYTES: (f64, f64) = (64.0 * 1024.0, 2.0 * 1024.0 * 1024.0);
+
+/// Step of the stretch of the intervals.
+const STEP: f64 = 0.1;
 
 /// Weight of the configured bandwidth among the observed: one transfer that is
 /// not tiny outweighs it.
@@ -107,7 +126,9 @@ pub struct Bandwidth {
     config: LinkConfig,
     rates: VecDeque<Rate>,
     round_trips: VecDeque<f64>,
-    errors: VecDeque<f64>,
+    errors: Conformal,
+    /// When a transfer as large as a probe last ended.
+    measured_at: Option<f64>,
     seen: usize,
 }
 
@@ -126,7 +147,8 @@ impl Bandwidth {
             config,
             rates: VecDeque::new(),
             round_trips: VecDeque::new(),
-            errors: VecDeque::new(),
+            errors: Conformal::new(config.observations, STEP),
+            measured_at: None,
             seen: 0,
         }
     }
@@ -145,11 +167,7 @@ impl Bandwidth {
         let weight = bytes / (bytes + self.config.half_weight_bytes.max(1.0));
         let expected = before.seconds(bytes);
         if weight >= 0.5 && expected.is_finite() && expected > 0.0 {
-            push_bounded(
-                &mut self.errors,
-                (seconds - expected) / expected,
-                self.config.observations,
-            );
+            self.errors.observe((seconds - expected) / expected);
         }
         // What the round trips took is no bandwidth, but they may not eat the
         // whole transfer.
@@ -162,8 +180,26 @@ impl Bandwidth {
             at,
         };
         push_bounded(&mut self.rates, rate, self.config.observations);
+        if bytes >= PROBE_BYTES.0 {
+            self.measured_at = Some(self.measured_at.map_or(at, |before| before.max(at)));
+        }
         self.seen += 1;
         true
+    }
+
+    /// The bytes of a probe, when one should be sent at `now` (same clock as
+    /// [`observe`](Self::observe)): no transfer of a probe's size was seen for
+    /// [`LinkConfig::probe_after_s`], or none ever. As many as move in a fifth
+    /// of a second at the bandwidth last seen, from 64 KiB to 2 MiB.
+    #[must_use]
+    pub fn probe_due(&self, now: f64) -> Option<u64> {
+        let after = self.config.probe_after_s;
+        let wanted = after.is_finite() && after > 0.0 && now.is_finite();
+        let due = self.measured_at.is_none_or(|at| now - at >= after);
+        (wanted && due).then(|| {
+            let bytes = self.fit(now).bandwidth_bytes_per_s * PROBE_S;
+            bytes.clamp(PROBE_BYTES.0, PROBE_BYTES.1) as u64
+        })
     }
 
     /// Takes in one measured round trip, in seconds.
@@ -202,7 +238,7 @@ impl Bandwidth {
             bandwidth_bytes_per_s: weighted_median(&mut weighted),
             rtt_s,
             round_trips: sane_size(self.config.round_trips).unwrap_or(0.0),
-            errors: Band::of(self.errors.iter().copied(), 1.0),
+            errors: self.errors.band(),
             points: self.seen,
         }
     }
@@ -274,6 +310,27 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_is_due_when_nothing_was_seen_for_a_while() {
+        let mut bandwidth = Bandwidth::new(LinkConfig::default());
+        // At 70.79 Mbit/s, a fifth of a second.
+        assert_eq!(bandwidth.probe_due(0.0), Some(1_769_750));
+        bandwidth.observe(4096.0, 0.03, 1.0);
+        assert!(bandwidth.probe_due(2.0).is_some(), "too small to tell");
+        bandwidth.observe(1e6, 5.0, 10.0);
+        assert_eq!(bandwidth.probe_due(309.0), None);
+        // At 0.2 MB/s the smallest; sent and seen, it is not due again.
+        let bytes = bandwidth.probe_due(310.0).unwrap();
+        assert_eq!(bytes, 65_536);
+        bandwidth.observe(bytes as f64, 0.4, 311.0);
+        assert_eq!(bandwidth.probe_due(312.0), None);
+        let never = LinkConfig {
+            probe_after_s: 0.0,
+            ..LinkConfig::default()
+        };
+        assert_eq!(Bandwidth::new(never).probe_due(1e9), None);
+    }
+
+    #[test]
     fn absurd_links_and_observations_are_borne() {
         let mut bandwidth = Bandwidth::new(LinkConfig {
             bandwidth_bytes_per_s: 0.0,
@@ -282,6 +339,7 @@ mod tests {
             half_life_s: 0.0,
             half_weight_bytes: -1.0,
             observations: 0,
+            probe_after_s: f64::NAN,
         });
         assert!(!bandwidth.observe(f64::NAN, 1.0, 0.0));
         assert!(!bandwidth.observe(0.0, 1.0, 0.0));
@@ -289,6 +347,7 @@ mod tests {
         assert!(bandwidth.observe(1e15, 0.0, 0.0));
         assert!(bandwidth.observe(1.0, 1e300, -5.0));
         assert!(bandwidth.fit(f64::NAN).predict(1e300).mean.is_finite());
+        assert_eq!(bandwidth.probe_due(1e9), None);
         let dead = LinkModel {
             bandwidth_bytes_per_s: 0.0,
             ..bandwidth.fit(0.0)

@@ -20,6 +20,60 @@ fn any_number() -> impl Strategy<Value = f64> {
     ]
 }
 
+fn regime() -> impl Strategy<Value = Regime> {
+    (
+        any::<Option<bool>>(),
+        any::<Option<bool>>(),
+        any::<Option<u8>>(),
+    )
+        .prop_map(|(image_present, standby, hour)| Regime {
+            image_present,
+            standby,
+            hour,
+        })
+}
+
+fn features() -> impl Strategy<Value = RunFeatures> {
+    let maybe = || proptest::option::of(any_number());
+    (
+        any_number(),
+        maybe(),
+        maybe(),
+        maybe(),
+        any::<Option<bool>>(),
+    )
+        .prop_map(|(items, bytes, pixels, gpus, cold)| RunFeatures {
+            items,
+            bytes,
+            pixels,
+            gpus,
+            cold,
+        })
+}
+
+/// Each row (items, deployment, processing, runtime) is predicted, then taken in.
+fn replay(rows: &[(f64, f64, f64, usize)]) -> Vec<Estimate> {
+    let mut starts: Vec<DeploymentHistory> = (0..3).map(|_| DeploymentHistory::default()).collect();
+    let mut runs: Vec<ProcessingHistory> = (0..3)
+        .map(|_| ProcessingHistory::new(ProcessingConfig::default(), 5))
+        .collect();
+    let mut calibrator = ResponseCalibrator::new();
+    rows.iter()
+        .map(|&(items, deployment, processing, runtime)| {
+            let estimate = calibrator.adjust(&Estimate::of(
+                Part::ZERO,
+                Part::ZERO,
+                starts[runtime].fit().predict(),
+                runs[runtime].fit().predict(items),
+            ));
+            calibrator.observe(&estimate, deployment + processing);
+            starts[runtime].push(deployment);
+            runs[runtime].push(items, processing);
+            estimate
+        })
+        .collect()
+}
+
 fn runs(most: usize) -> impl Strategy<Value = Vec<(f64, f64)>> {
     proptest::collection::vec((any_number(), any_number()), 0..most)
 }
@@ -269,6 +323,156 @@ proptest! {
         }
         let expected = window(&seconds, chosen.method, chosen.width);
         prop_assert!((ours.predict_by(chosen.method).unwrap() - expected).abs() < 1e-9);
+    }
+
+    /// Whatever regime a caller tells, in whatever order.
+    #[test]
+    fn deployment_in_a_regime_is_sound(
+        samples in proptest::collection::vec(
+            (any_number(), proptest::option::of(any_number()), regime()), 0..160),
+        asked in regime(),
+    ) {
+        let mut history = DeploymentHistory::default();
+        for (seconds, at_s, regime) in samples {
+            history.observe(&DeploymentSample { seconds, at_s, regime });
+        }
+        let model = history.fit();
+        prop_assert!(is_sound(&model.predict_in(&asked)), "{:?}", model);
+        prop_assert_eq!(model.within(&asked).predict(), model.predict_in(&asked));
+        for (_, loss) in history.methods() {
+            prop_assert!(loss.is_none_or(f64::is_finite));
+        }
+    }
+
+    /// Whatever is known of runs besides their items, time never falls with
+    /// the items.
+    #[test]
+    fn runs_with_features_are_sound_and_never_fall(
+        runs in proptest::collection::vec((features(), any_number()), 0..60),
+        asked in features(), seed in any::<u64>(),
+        mut sizes in proptest::collection::vec(any_number(), 2..8),
+    ) {
+        let mut history = ProcessingHistory::new(ProcessingConfig::default(), seed);
+        for (features, seconds) in runs {
+            history.observe(&Run { features, seconds });
+        }
+        let model = history.fit().given(&asked);
+        sizes.retain(|size| *size >= 0.0);
+        sizes.sort_by(f64::total_cmp);
+        let parts: Vec<Part> = sizes.iter().map(|items| model.predict(*items)).collect();
+        for part in &parts {
+            prop_assert!(is_sound(part), "{:?}", part);
+        }
+        for pair in parts.windows(2) {
+            prop_assert!(pair[0].mean <= pair[1].mean * (1.0 + 1e-12), "{:?}", pair);
+        }
+    }
+
+    /// Histories that break estimators: constant, zeros, single, duplicated,
+    /// immense, and all of these one after another.
+    #[test]
+    fn odd_histories_give_finite_models(
+        blocks in proptest::collection::vec(
+            (prop_oneof![Just(0.0), Just(7.0), Just(1e12), Just(1e-9), 0.0f64..50.0], 1usize..40),
+            1..5),
+        items in prop_oneof![Just(0.0), Just(10.0), Just(1e15), 1.0f64..300.0],
+    ) {
+        let mut starts = DeploymentHistory::default();
+        let mut runs = ProcessingHistory::new(ProcessingConfig::default(), 1);
+        let mut theirs = (paper::Deployment::new(), paper::Processing::new(1));
+        for (seconds, count) in blocks {
+            for _ in 0..count {
+                prop_assert!(starts.push(seconds) && runs.push(items, seconds));
+                prop_assert!(theirs.0.push(seconds) && theirs.1.push(items, seconds));
+                let parts = [
+                    starts.fit().predict(), runs.fit().predict(items), runs.fit().predict(33.0),
+                    theirs.0.predict(), theirs.1.predict(items), theirs.1.predict(33.0),
+                ];
+                for part in parts {
+                    prop_assert!(part.known && is_sound(&part), "{:?}", part);
+                }
+            }
+        }
+    }
+
+    /// Autoregression against least squares by singular values, order by order.
+    #[test]
+    fn autoregression_equals_brute_force(
+        start in proptest::collection::vec(0.0f64..100.0, 40..120),
+        pull in -0.9f64..0.9, most in 0usize..6,
+    ) {
+        let mut values = start;
+        for i in 1..values.len() {
+            values[i] += pull * values[i - 1];
+        }
+        let ours = AutoRegression::fit(&values, most).unwrap();
+        // Weights and residual squares of one order over the targets from `skip` on.
+        let fit = |order: usize, skip: usize| -> (nalgebra::DVector<f64>, f64) {
+            let rows = values.len() - skip;
+            let design = nalgebra::DMatrix::from_fn(rows, order + 1, |row, column| {
+                if column == 0 { 1.0 } else { values[skip + row - column] }
+            });
+            let targets = nalgebra::DVector::from_fn(rows, |row, _| values[skip + row]);
+            let weights = design.clone().svd(true, true).solve(&targets, 1e-12).unwrap();
+            let left = (&targets - &design * &weights).norm_squared();
+            (weights, left)
+        };
+        let targets = (values.len() - most) as f64;
+        let criterion =
+            |order: usize| targets * (fit(order, most).1 / targets).ln() + 2.0 * (order + 1) as f64;
+        let least = (0..=most).map(criterion).fold(f64::INFINITY, f64::min);
+        prop_assert!((criterion(ours.order) - least).abs() < 1e-6, "order {}", ours.order);
+        let (weights, _) = fit(ours.order, ours.order);
+        prop_assert!((ours.intercept - weights[0]).abs() < 1e-6 * weights[0].abs().max(1.0));
+        for lag in 0..ours.order {
+            prop_assert!((ours.coefficients[lag] - weights[lag + 1]).abs() < 1e-6);
+        }
+    }
+
+    /// Predictions of a log, with a calibrator over all of it, do not change
+    /// when a later row does.
+    #[test]
+    fn no_prediction_looks_ahead(
+        rows in proptest::collection::vec((1.0f64..300.0, any_number(), any_number(), 0usize..3), 2..60),
+        at in any::<prop::sample::Index>(),
+        other in (1.0f64..300.0, any_number(), any_number(), 0usize..3),
+    ) {
+        let at = at.index(rows.len());
+        let mut changed = rows.clone();
+        changed[at] = other;
+        let (before, after) = (replay(&rows), replay(&changed));
+        prop_assert_eq!(&before[..at], &after[..at]);
+        // What is asked in the changed row is another question; the rest of its
+        // prediction stands on the rows before it.
+        if rows[at].0 == changed[at].0 && rows[at].3 == changed[at].3 {
+            prop_assert_eq!(before[at], after[at]);
+        }
+        for estimate in &after {
+            prop_assert!(is_sound(&estimate.response), "{:?}", estimate);
+        }
+    }
+
+    /// However wrong the intervals are, the calibrator's misses are as many as
+    /// they may be, within what its step leaves open.
+    #[test]
+    fn coverage_is_pinned(
+        outcomes in proptest::collection::vec(0.0f64..2000.0, 150..400),
+        width in 2.0f64..300.0,
+    ) {
+        let mut calibrator = ResponseCalibrator::new();
+        let mut misses = 0.0;
+        let mut part = Part::exact(500.0);
+        part.p50 = Interval { low: 500.0 - width / 3.0, high: 500.0 + width / 3.0 };
+        part.p90 = Interval { low: 500.0 - width, high: 500.0 + width };
+        for actual in &outcomes {
+            let given = calibrator.adjust_part(&part);
+            prop_assert!(is_sound(&given));
+            misses += f64::from(u8::from(!given.p90.contains(*actual)));
+            calibrator.observe_part(&given, *actual);
+        }
+        let share = misses / outcomes.len() as f64;
+        let open = calibrator.factors().1.ln().abs() / (0.3 * outcomes.len() as f64);
+        prop_assert!((share - 0.1).abs() <= open + 1e-9, "{share} {open}");
     }
 
     /// Estimates that wander by less than half the margin around fixed values

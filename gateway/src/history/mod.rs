@@ -8,7 +8,7 @@ mod schema;
 mod worker;
 
 pub use records::{
-    AccountRow, DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, Race,
+    AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
     TransferRecord,
 };
 pub use worker::{History, HistoryError};

@@ -115,6 +115,9 @@ pub struct Measurement {
     pub predicted: Option<Parts>,
     /// 90 % interval of the predicted response time, in seconds.
     pub predicted_90: Option<(f64, f64)>,
+    /// 50 % interval of it; told to the learner, not stored.
+    #[serde(skip)]
+    pub predicted_50: Option<(f64, f64)>,
     /// What was measured.
     pub actual: Parts,
     /// `ok`, or the code of the error.
@@ -132,7 +135,7 @@ pub struct Measurement {
 }
 
 /// One deployment of a pod.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeploymentRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -146,10 +149,18 @@ pub struct DeploymentRecord {
     pub emulated_s: f64,
     /// Whether it succeeded.
     pub ok: bool,
+    /// Version of the function; empty in records of older gateways.
+    pub version: String,
+    /// Whether it was the inquisitor's: deployed to be measured, and taken down.
+    pub probe: bool,
+    /// Whether a ready pod stood by on the runtime when it was ordered.
+    pub standby: bool,
+    /// Why it failed.
+    pub failure: Option<String>,
 }
 
 /// One transfer to a site.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransferRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -159,4 +170,13 @@ pub struct TransferRecord {
     pub bytes: u64,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+/// A probe of the link to a site: a small object that was nobody's, and a tiny request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LinkProbe {
+    /// The object's way.
+    pub transfer: TransferRecord,
+    /// Seconds of a round trip.
+    pub rtt_s: f64,
 }

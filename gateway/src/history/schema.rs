@@ -38,6 +38,14 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ", "
+    ALTER TABLE deployments ADD COLUMN version TEXT NOT NULL DEFAULT '';
+    ALTER TABLE deployments ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN standby INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN failure TEXT;
+    ALTER TABLE transfers ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX deployments_by_version ON deployments (function, version, id);
+    ALTER TABLE transfers ADD COLUMN rtt_s REAL;
+", "
     ALTER TABLE measurements ADD COLUMN items_by TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE measurements ADD COLUMN cloud_runtime TEXT;
     ALTER TABLE measurements ADD COLUMN cloud_saved REAL NOT NULL DEFAULT 0;

@@ -1,7 +1,7 @@
 //! The thread that owns the database, and the handle to it.
 
 use super::records::{
-    AccountRow, DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, Race,
+    AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
     TransferRecord,
 };
 use super::schema;
@@ -16,7 +16,7 @@ use tracing::error;
 /// Records that may wait to be written; more are dropped and counted, so that a slow disk never
 /// stops a request.
 const WAITING: usize = 16 * 1024;
-/// Measurements kept; older ones go.
+/// Measurements kept, and as many deployments and transfers; older ones go.
 const KEPT: i64 = 1_000_000;
 
 /// Why the history could not do something.
@@ -48,6 +48,7 @@ enum Order {
     Measurement(Box<Measurement>),
     Deployment(DeploymentRecord),
     Transfer(TransferRecord),
+    LinkProbe(LinkProbe),
 }
 
 /// Handle to the history.
@@ -118,6 +119,11 @@ impl History {
     /// Records a transfer.
     pub fn transferred(&self, transfer: TransferRecord) {
         self.record(Order::Transfer(transfer));
+    }
+
+    /// Records a probe of a link.
+    pub fn link_probed(&self, probe: LinkProbe) {
+        self.record(Order::LinkProbe(probe));
     }
 
     /// Stores a function; on disk when this returns.
@@ -287,26 +293,78 @@ impl History {
     pub async fn deployments(&self, limit: u32) -> Result<Vec<DeploymentRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT * FROM (SELECT id, at, function, runtime, seconds, emulated_s, ok FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
+                "SELECT * FROM (SELECT * FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
             )?;
-            let rows = statement.query_map([limit], |row| {
-                Ok(DeploymentRecord { at: row.get(1)?, function: row.get(2)?, runtime: row.get(3)?, seconds: row.get(4)?, emulated_s: row.get(5)?, ok: row.get(6)? })
-            })?;
+            let rows = statement.query_map([limit], deployment)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The newest transfers, the oldest of them first.
+    /// The newest deployments of a function's version, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn deployments_of(
+        &self,
+        function: &str,
+        version: &str,
+        limit: u32,
+    ) -> Result<Vec<DeploymentRecord>, HistoryError> {
+        let (function, version) = (function.to_owned(), version.to_owned());
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT * FROM (SELECT * FROM deployments WHERE function = ?1 AND version = ?2 ORDER BY id DESC LIMIT ?3) ORDER BY id",
+            )?;
+            let rows = statement.query_map(params![function, version, limit], deployment)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest transfers of packages, the oldest of them first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn transfers(&self, limit: u32) -> Result<Vec<TransferRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement =
-                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers WHERE probe = 0 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+            let rows = statement.query_map([limit], transfer)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest probes of links, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn link_probes(&self, limit: u32) -> Result<Vec<LinkProbe>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement =
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds, rtt_s FROM transfers WHERE probe = 1 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
             let rows = statement.query_map([limit], |row| {
-                Ok(TransferRecord { at: row.get(1)?, site: row.get(2)?, bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0), seconds: row.get(4)? })
+                let rtt_s: Option<f64> = row.get(5)?;
+                Ok(LinkProbe { transfer: transfer(row)?, rtt_s: rtt_s.unwrap_or(0.0) })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Bytes that probes have sent to each site since a moment (seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn link_probed_since(&self, since: f64) -> Result<Vec<(String, u64)>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT site, sum(bytes) FROM transfers WHERE probe = 1 AND at >= ?1 GROUP BY site",
+            )?;
+            let rows = statement.query_map([since], |row| {
+                let bytes: i64 = row.get(1)?;
+                Ok((row.get(0)?, u64::try_from(bytes).unwrap_or(0)))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -361,7 +419,10 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
                         insert_measurement(&transaction, &measurement)?
                     }
                     Order::Deployment(deployment) => insert_deployment(&transaction, &deployment)?,
-                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer)?,
+                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer, None)?,
+                    Order::LinkProbe(probe) => {
+                        insert_transfer(&transaction, &probe.transfer, Some(probe.rtt_s))?;
+                    }
                     Order::Job(job) => {
                         jobs.push(job);
                         break;
@@ -399,11 +460,7 @@ fn insert_measurement(transaction: &Transaction<'_>, m: &Measurement) -> rusqlit
         serde_json::to_string(&m.items_by).unwrap_or_default(), race.map(|r| &r.runtime),
         raced(|r| r.saved_s), raced(|r| r.lost_s), raced(|r| r.used_s)
     ])?;
-    let id = transaction.last_insert_rowid();
-    if id % 1000 == 0 {
-        transaction.execute("DELETE FROM measurements WHERE id <= ?1", [id - KEPT])?;
-    }
-    Ok(())
+    keep_newest(transaction, "measurements")
 }
 
 fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
@@ -449,6 +506,7 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         start: row.get("start")?,
         predicted,
         predicted_90,
+        predicted_50: None,
         actual: Parts {
             queueing: row.get("act_queueing")?,
             transfer: row.get("act_transfer")?,
@@ -463,24 +521,63 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
     })
 }
 
-fn insert_deployment(transaction: &Transaction<'_>, d: &DeploymentRecord) -> rusqlite::Result<()> {
-    transaction.execute(
-        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok],
-    )?;
-    Ok(())
+fn deployment(row: &Row<'_>) -> rusqlite::Result<DeploymentRecord> {
+    Ok(DeploymentRecord {
+        at: row.get("at")?,
+        function: row.get("function")?,
+        version: row.get("version")?,
+        runtime: row.get("runtime")?,
+        seconds: row.get("seconds")?,
+        emulated_s: row.get("emulated_s")?,
+        ok: row.get("ok")?,
+        probe: row.get("probe")?,
+        standby: row.get("standby")?,
+        failure: row.get("failure")?,
+    })
 }
 
-fn insert_transfer(transaction: &Transaction<'_>, t: &TransferRecord) -> rusqlite::Result<()> {
+fn insert_deployment(transaction: &Transaction<'_>, d: &DeploymentRecord) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO transfers (at, site, bytes, seconds) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok, version, probe, standby, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok, d.version, d.probe, d.standby, d.failure],
+    )?;
+    keep_newest(transaction, "deployments")
+}
+
+fn transfer(row: &Row<'_>) -> rusqlite::Result<TransferRecord> {
+    Ok(TransferRecord {
+        at: row.get("at")?,
+        site: row.get("site")?,
+        bytes: u64::try_from(row.get::<_, i64>("bytes")?).unwrap_or(0),
+        seconds: row.get("seconds")?,
+    })
+}
+
+fn insert_transfer(
+    transaction: &Transaction<'_>,
+    t: &TransferRecord,
+    probed_rtt_s: Option<f64>,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO transfers (at, site, bytes, seconds, probe, rtt_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             t.at,
             t.site,
             i64::try_from(t.bytes).unwrap_or(i64::MAX),
-            t.seconds
+            t.seconds,
+            probed_rtt_s.is_some(),
+            probed_rtt_s
         ],
     )?;
+    keep_newest(transaction, "transfers")
+}
+
+/// Every now and then removes what is older than the newest [`KEPT`] of a table; called after an insertion.
+fn keep_newest(transaction: &Transaction<'_>, table: &'static str) -> rusqlite::Result<()> {
+    let id = transaction.last_insert_rowid();
+    if id % 1000 == 0 {
+        transaction.execute(&format!("DELETE FROM {table} WHERE id <= ?1"), [id - KEPT])?;
+    }
     Ok(())
 }
 

@@ -242,33 +242,35 @@ pub(super) async fn forward(
 }
 
 /// A place in a pod, of the version that is in force by then: one that was replaced meanwhile hands the
-/// request on to the next.
+/// request on to the next. Where a runtime gives none, the request is placed on another, if any is left.
 async fn acquire(
     gateway: &Gateway,
     deployed: &mut Arc<Deployed>,
     ask: &Ask<'_>,
 ) -> Result<(Placed, Lease), Failed> {
+    let mut avoid = ask.avoid.to_vec();
     loop {
-        let placed = gateway.scheduler.place(deployed, ask)?;
+        let ask = Ask {
+            avoid: &avoid,
+            ..*ask
+        };
+        let placed = gateway.scheduler.place(deployed, &ask)?;
         let pool = deployed
             .pool(placed.runtime)
             .ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
         let expected = Expected {
             processing_s: placed.estimate.processing.mean,
         };
-        let error = match pool.acquire(expected).await {
+        let elsewhere = || ask.pinned.is_none() && deployed.elsewhere(placed.runtime);
+        let error = match pool.acquire_or_give_way(expected, elsewhere).await {
             Ok(lease) => return Ok((placed, lease)),
             Err(error) => error,
         };
         let newer = gateway.functions.get(deployed.function.name());
         match newer.filter(|newer| !Arc::ptr_eq(newer, deployed)) {
             Some(newer) if matches!(error, AcquireError::Closed) => *deployed = newer,
-            _ => {
-                return Err(Failed {
-                    again: ask.pinned.is_none().then_some(placed.runtime),
-                    failure: error.into(),
-                });
-            }
+            _ if elsewhere() && !avoid.contains(&placed.runtime) => avoid.push(placed.runtime),
+            _ => return Err(error.into()),
         }
     }
 }
@@ -396,6 +398,7 @@ fn respond(
             start: lease.start.name().to_owned(),
             predicted: placed.parts(),
             predicted_90: placed.interval_90(),
+            predicted_50: placed.interval_50(),
             outcome: if ok {
                 "ok".to_owned()
             } else {

@@ -164,6 +164,7 @@ impl BatchJob {
             bytes: staged.bytes,
             predicted: placed.parts(),
             predicted_90: placed.interval_90(),
+            predicted_50: placed.interval_50(),
             actual: Parts::default(),
             outcome: "ok".to_owned(),
             ..Measurement::default()

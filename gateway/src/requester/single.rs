@@ -247,7 +247,9 @@ pub(super) async fn acquire(job: &BatchJob, placed: &Placed) -> Result<Lease, Fa
     let expected = Expected {
         processing_s: placed.estimate.processing.mean,
     };
-    let acquired = pool.acquire(expected).await;
+    // Who insists on a runtime, or has no other, waits for all tries.
+    let elsewhere = || job.runtime.is_none() && job.deployed.elsewhere(placed.runtime);
+    let acquired = pool.acquire_or_give_way(expected, elsewhere).await;
     acquired.map_err(|error| {
         // A pod that cannot be started here may be started elsewhere, unless here was asked for.
         let again = job.runtime.is_none() || job.mode.several();

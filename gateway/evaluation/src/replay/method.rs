@@ -2,7 +2,7 @@
 
 use stoic_placement::{
     Bandwidth, DeploymentHistory, DeploymentModel, Estimate, LinkConfig, LinkModel, Part,
-    ProcessingConfig, ProcessingHistory, ProcessingModel, paper,
+    ProcessingConfig, ProcessingHistory, ProcessingModel, ResponseCalibrator, paper,
 };
 
 use crate::log::Parts;
@@ -148,6 +148,7 @@ pub struct Ours {
     runtimes: Vec<OurRuntime>,
     bandwidth: Bandwidth,
     link: LinkModel,
+    calibrator: ResponseCalibrator,
 }
 
 #[derive(Debug, Clone)]
@@ -169,6 +170,7 @@ impl Ours {
             runtimes: Vec::new(),
             link: bandwidth.fit(0.0),
             bandwidth,
+            calibrator: ResponseCalibrator::new(),
         }
     }
 }
@@ -186,15 +188,17 @@ impl Method for Ours {
                 model.deployment.predict(),
             )
         };
-        Estimate::of(
+        self.calibrator.adjust(&Estimate::of(
             Part::ZERO,
             transfer,
             deployment,
             model.processing.predict(items),
-        )
+        ))
     }
 
     fn learn(&mut self, runtime: usize, items: f64, epoch: f64, actual: &Parts) {
+        let given = self.predict(runtime, items);
+        self.calibrator.observe(&given, actual.total());
         let seed = self.seed;
         let model = entry(&mut self.runtimes, runtime, |index| OurRuntime {
             place: Place::default(),

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
-use crate::quantile::weighted_quantile;
+use crate::quantile::weighted_quantile_of;
 
 /// Half-lives in measurements: a value weighs half after this many newer ones.
 const HALF_LIVES: [f64; SPEEDS] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
@@ -25,9 +25,21 @@ pub(super) const SPEEDS: usize = 6;
 /// Values remembered: four of the longest half-lives.
 const REMEMBERED: usize = 128;
 
-/// Weight by half-life and age.
-static WEIGHTS: LazyLock<[[f64; REMEMBERED]; SPEEDS]> = LazyLock::new(|| {
-    HALF_LIVES.map(|half_life| std::array::from_fn(|age| (-(age as f64) / half_life).exp2()))
+/// The weights of one half-life, and what those of so many values add up to.
+struct Weights {
+    by_age: [f64; REMEMBERED],
+    totals: [f64; REMEMBERED + 1],
+}
+
+static WEIGHTS: LazyLock<[Weights; SPEEDS]> = LazyLock::new(|| {
+    HALF_LIVES.map(|half_life| {
+        let by_age = std::array::from_fn(|age| (-(age as f64) / half_life).exp2());
+        let mut totals = [0.0; REMEMBERED + 1];
+        for (age, weight) in by_age.iter().enumerate() {
+            totals[age + 1] = totals[age] + weight;
+        }
+        Weights { by_age, totals }
+    })
 });
 
 /// Less is taken for this, so that there is a logarithm.
@@ -67,12 +79,14 @@ impl Medians {
         self.seen += 1;
         let newest = self.seen - 1;
         self.medians = Some(std::array::from_fn(|speed| {
-            let weights = &WEIGHTS[speed];
+            let Weights { by_age, totals } = &WEIGHTS[speed];
             let weighted = self
                 .sorted
                 .iter()
-                .map(|&(value, number)| (value, weights[(newest - number) as usize]));
-            weighted_quantile(weighted, 0.5).unwrap_or(value).exp()
+                .map(|&(value, number)| (value, by_age[(newest - number) as usize]));
+            weighted_quantile_of(weighted, totals[self.values.len()], 0.5)
+                .unwrap_or(value)
+                .exp()
         }));
     }
 }

@@ -21,10 +21,11 @@
 //! falling.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use super::line::Line;
 use crate::mixture::{Losses, relative_loss};
-use crate::quantile::{median, weighted_middle, weighted_quantile};
+use crate::quantile::{median, weighted_middle, weighted_quantile, weighted_quantile_of};
 
 /// Points remembered: enough for a line through noise of half its height, few
 /// enough for all their pairs.
@@ -59,6 +60,14 @@ pub(super) const NAMES: [&str; ESTIMATORS] = [
 const MEMORY: f64 = 4.0;
 const RATE: f64 = 5.0;
 
+/// Pairs of the points remembered.
+const PAIRS: usize = REMEMBERED * (REMEMBERED - 1) / 2;
+
+/// Weights of the lines' half-lives by age.
+static BY_AGE: LazyLock<[[f64; REMEMBERED]; 3]> = LazyLock::new(|| {
+    LINES.map(|half_life| std::array::from_fn(|age| (-(age as f64) / half_life).exp2()))
+});
+
 /// A pair of points: the slope between them, their numbers and their distance.
 #[derive(Debug, Clone, Copy)]
 struct Slope {
@@ -67,6 +76,15 @@ struct Slope {
     newer: u64,
     /// Distance of the sizes over their sum.
     distance: f64,
+}
+
+impl Slope {
+    const NONE: Self = Self {
+        value: 0.0,
+        older: 0,
+        newer: 0,
+        distance: 0.0,
+    };
 }
 
 /// Points of one measure of size with the lines through them.
@@ -129,25 +147,30 @@ impl Lines {
             let oldest = self.next - REMEMBERED as u64;
             self.slopes.retain(|slope| slope.older != oldest);
         }
-        let first = self.next - self.points.len() as u64;
+        self.points.push_back((size, seconds));
+        self.next += 1;
         let known = self.slopes.len();
-        for (older, &(other, before)) in (first..).zip(&self.points) {
+        self.add_slopes_of(self.points.len() - 1);
+        self.slopes[known..].sort_unstable_by(|a, b| a.value.total_cmp(&b.value));
+        merge(&mut self.slopes, known);
+    }
+
+    /// Appends the slopes from one of the points to all before it.
+    fn add_slopes_of(&mut self, place: usize) {
+        let first = self.next - self.points.len() as u64;
+        let (size, seconds) = self.points[place];
+        for (older, &(other, before)) in (first..).zip(self.points.range(..place)) {
             let distance = size - other;
             let value = (seconds - before) / distance;
             if value.is_finite() {
                 self.slopes.push(Slope {
                     value,
                     older,
-                    newer: self.next,
+                    newer: first + place as u64,
                     distance: (distance / (size + other)).abs(),
                 });
             }
         }
-        // Two sorted runs, which the stable sort merges.
-        self.slopes[known..].sort_unstable_by(|a, b| a.value.total_cmp(&b.value));
-        self.slopes.sort_by(|a, b| a.value.total_cmp(&b.value));
-        self.points.push_back((size, seconds));
-        self.next += 1;
     }
 
     /// Keeps the newest `count` points only.
@@ -178,10 +201,13 @@ impl Lines {
             .map(|(index, point)| change(index, *point))
             .collect();
         self.points.clear();
+        self.points.extend(points);
         self.slopes.clear();
-        for (size, seconds) in points {
-            self.push(size, seconds);
+        for place in 1..self.points.len() {
+            self.add_slopes_of(place);
         }
+        self.slopes
+            .sort_unstable_by(|a, b| a.value.total_cmp(&b.value));
     }
 
     /// Fits every estimator to the points and mixes them. `algorithm_1` sleeps
@@ -217,10 +243,11 @@ impl Lines {
     }
 
     fn estimators(&self, algorithm_1: Option<Line>) -> Option<[Line; ESTIMATORS]> {
+        let slopes = self.slopes_by_half_life()?;
         let lines = [
-            self.line(LINES[0])?,
-            self.line(LINES[1])?,
-            self.line(LINES[2])?,
+            self.line(0, slopes[0])?,
+            self.line(1, slopes[1])?,
+            self.line(2, slopes[2])?,
         ];
         let shape = lines[2];
         let (mut ratios, mut residuals) = ([(0.0, 0); REMEMBERED], [(0.0, 0); REMEMBERED]);
@@ -234,8 +261,12 @@ impl Lines {
         let level = |values: &mut [(f64, usize)], otherwise: f64| {
             values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
             LEVELS.map(|half_life| {
-                let keep = (-1.0 / half_life).exp2();
-                let weighted = values.iter().map(|&(v, age)| (v, keep.powi(age as i32)));
+                let keep = f64::exp2(-1.0 / half_life);
+                let mut by_age = [1.0; REMEMBERED];
+                for age in 1..REMEMBERED {
+                    by_age[age] = by_age[age - 1] * keep;
+                }
+                let weighted = values.iter().map(|&(v, age)| (v, by_age[age]));
                 weighted_quantile(weighted, 0.5)
                     .filter(|level| level.is_finite())
                     .unwrap_or(otherwise)
@@ -255,22 +286,34 @@ impl Lines {
         all.iter().all(Line::is_sound).then_some(all)
     }
 
-    /// The robust line of one half-life.
-    fn line(&self, half_life: f64) -> Option<Line> {
+    /// The median slope of each half-life.
+    fn slopes_by_half_life(&self) -> Option<[f64; 3]> {
         let newest = self.next.checked_sub(1)?;
-        let keep = (-1.0 / half_life).exp2();
-        let mut by_age = [1.0; REMEMBERED];
-        for age in 1..REMEMBERED {
-            by_age[age] = by_age[age - 1] * keep;
+        let mut weights = [[0.0; PAIRS]; 3];
+        let mut totals = [0.0; 3];
+        for (index, slope) in self.slopes.iter().enumerate().take(PAIRS) {
+            let older = ((newest - slope.older) as usize).min(REMEMBERED - 1);
+            let newer = ((newest - slope.newer) as usize).min(REMEMBERED - 1);
+            for (speed, by_age) in BY_AGE.iter().enumerate() {
+                let weight = by_age[older] * by_age[newer] * slope.distance;
+                weights[speed][index] = weight;
+                totals[speed] += weight;
+            }
         }
-        let weight = |number: u64| by_age[((newest - number) as usize).min(REMEMBERED - 1)];
-        let slopes = self
-            .slopes
-            .iter()
-            .map(|s| (s.value, weight(s.older) * weight(s.newer) * s.distance));
-        let slope = weighted_quantile(slopes, 0.5)
-            .or_else(|| self.slope_of_one_size())?
-            .max(0.0);
+        let mut slopes = [0.0; 3];
+        for (speed, slope) in slopes.iter_mut().enumerate() {
+            let weighted = self.slopes.iter().map(|s| s.value).zip(weights[speed]);
+            *slope = weighted_quantile_of(weighted, totals[speed], 0.5)
+                .or_else(|| self.slope_of_one_size())?
+                .max(0.0);
+        }
+        Some(slopes)
+    }
+
+    /// The robust line of one half-life, through the median height.
+    fn line(&self, speed: usize, slope: f64) -> Option<Line> {
+        let newest = self.next.checked_sub(1)?;
+        let weight = |number: u64| BY_AGE[speed][((newest - number) as usize).min(REMEMBERED - 1)];
         let height = self.weighted_middle_of(&weight, |size, seconds| seconds - slope * size)?;
         let mut line = Line {
             slope,
@@ -321,5 +364,23 @@ impl Lines {
         let mut seconds: Vec<f64> = self.points.iter().map(|p| p.1).collect();
         let middle = median(&mut seconds)?;
         Some(if size > 0.0 { 0.5 * middle / size } else { 0.0 }).filter(|slope| slope.is_finite())
+    }
+}
+
+/// Merges two runs in rising order, the second from `known` on.
+fn merge(slopes: &mut [Slope], known: usize) {
+    let mut newer = [Slope::NONE; REMEMBERED];
+    let count = slopes.len() - known;
+    newer[..count].copy_from_slice(&slopes[known..]);
+    let (mut old, mut new) = (known, count);
+    while new > 0 {
+        let to = old + new - 1;
+        if old > 0 && slopes[old - 1].value > newer[new - 1].value {
+            slopes[to] = slopes[old - 1];
+            old -= 1;
+        } else {
+            slopes[to] = newer[new - 1];
+            new -= 1;
+        }
     }
 }

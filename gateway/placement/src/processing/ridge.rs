@@ -94,6 +94,95 @@ impl<const D: usize> Ridge<D> {
     }
 }
 
+/// Sums over points of one feature, taken from a point near them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    count: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+    yy: f64,
+}
+
+impl Sums {
+    pub(super) fn of(points: &[(f64, f64)], centre: &(f64, f64)) -> Self {
+        let mut sums = Self::default();
+        for point in points {
+            sums.add(point, centre);
+        }
+        sums
+    }
+
+    pub(super) fn add(&mut self, point: &(f64, f64), centre: &(f64, f64)) {
+        let (x, y) = (point.0 - centre.0, point.1 - centre.1);
+        self.count += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+        self.yy += y * y;
+    }
+
+    /// The sums over the points of both.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            x: self.x + other.x,
+            y: self.y + other.y,
+            xx: self.xx + other.xx,
+            xy: self.xy + other.xy,
+            yy: self.yy + other.yy,
+        }
+    }
+
+    /// Sums of squares around the means: of the feature, mixed, of the target.
+    fn centred(&self) -> (f64, f64, f64) {
+        let share = 1.0 / self.count;
+        (
+            (self.xx - self.x * self.x * share).max(0.0),
+            self.xy - self.x * self.y * share,
+            (self.yy - self.y * self.y * share).max(0.0),
+        )
+    }
+
+    /// What the line of least squares leaves.
+    pub(super) fn residual_squares(&self) -> f64 {
+        let (xx, xy, yy) = self.centred();
+        if xx > 0.0 {
+            (yy - xy * xy / xx).max(0.0)
+        } else {
+            yy
+        }
+    }
+}
+
+/// [`Ridge::fit`] of one feature from sums, in a twentieth of the time: slope,
+/// and height at the sums' centre. Its residual squares come from a difference,
+/// so that points which lie on a line but for a millionth are told apart less
+/// well. `None` where the numbers overflow.
+pub(super) fn line_of(sums: &Sums) -> Option<(f64, f64)> {
+    let (xx, xy, yy) = sums.centred();
+    // Only the ratio of the precisions, lambda over alpha, matters to the weight.
+    let mut ratio = yy / sums.count + f64::EPSILON;
+    let mut previous = f64::NAN;
+    for _ in 0..MAX_ITERATIONS {
+        let inverse = 1.0 / (xx + ratio);
+        let weight = inverse * xy;
+        let sse = (yy - 2.0 * weight * xy + weight * weight * xx).max(0.0);
+        let gamma = xx * inverse;
+        ratio = (gamma + 2.0 * HYPER_PRIOR) * (sse + 2.0 * HYPER_PRIOR)
+            / ((weight * weight + 2.0 * HYPER_PRIOR) * (sums.count - gamma + 2.0 * HYPER_PRIOR));
+        if (previous - weight).abs() < TOLERANCE {
+            break;
+        }
+        previous = weight;
+    }
+    let weight = xy / (xx + ratio);
+    let height = (sums.y - weight * sums.x) / sums.count;
+    (weight.is_finite() && height.is_finite()).then_some((weight, height))
+}
+
 /// `(gram + ratio * identity)^-1 * xt_y`, with the inverse.
 fn solve<const D: usize>(
     gram: &SMatrix<f64, D, D>,
@@ -266,6 +355,20 @@ mod tests {
         assert!(close(ours.coefficients[1], 0.07561537627034869));
         assert!(close(ours.intercept, 31.40892363409958));
         assert_eq!(ours.iterations, 3);
+    }
+
+    #[test]
+    fn from_sums_it_is_the_same_line() {
+        for reference in REFERENCES {
+            let centre = reference.points[0];
+            let (slope, height) = line_of(&Sums::of(reference.points, &centre)).unwrap();
+            let intercept = height + centre.1 - slope * centre.0;
+            assert!(
+                close(slope, reference.coefficient) && close(intercept, reference.intercept),
+                "{}: {slope} {intercept}",
+                reference.name
+            );
+        }
     }
 
     #[test]

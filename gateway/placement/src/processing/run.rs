@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimate::sane_size;
+use crate::estimate::{MAX_SIZE, sane_size};
 
 /// What a run works on; what is not known stays `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl RunFeatures {
             items,
             positive(self.bytes),
             positive(self.pixels),
-            positive(self.gpus).and_then(|gpus| sane_size(items? / gpus)),
+            positive(self.gpus).and_then(|gpus| Some((items? / gpus).min(MAX_SIZE))),
         ]
     }
 }

@@ -119,21 +119,14 @@ impl Client {
             .map(drop)
     }
 
-    /// What a batch would take on each runtime.
+    /// What a batch would take on each runtime; `question` holds the parameters of the query.
     pub(super) async fn predict(
         &self,
         name: &str,
-        items: u64,
-        bytes: u64,
-        action: Option<&str>,
+        question: &[(&str, String)],
     ) -> Result<PredictView, Failed> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("items", &items.to_string());
-        query.append_pair("bytes", &bytes.to_string());
-        if let Some(action) = action {
-            query.append_pair("action", action);
-        }
-        let query = query.finish();
+        let query = query.extend_pairs(question).finish();
         self.get(&format!("/v1/functions/{}/predict?{query}", encoded(name)))
             .await
     }
