@@ -18,7 +18,7 @@ fn pid(pod: &Value) -> u32 {
 }
 
 #[test]
-fn a_process_that_exits_at_once_is_502_with_its_status_and_last_words() {
+fn a_process_that_exits_at_once_is_504_with_its_status_and_last_words() {
     let mut gateway = impatient();
     let command = json!([
         "sh",
@@ -31,7 +31,7 @@ fn a_process_that_exits_at_once_is_502_with_its_status_and_last_words() {
         .call("POST", "/function/doomed")
         .body("text/plain", "hi")
         .send();
-    let detail = answer.problem(502, "pod_exited");
+    let detail = answer.problem(504, "deployment_timeout");
     assert!(
         detail.contains("exit status 7") && detail.contains("the disk is on fire"),
         "{detail}"
@@ -41,7 +41,7 @@ fn a_process_that_exits_at_once_is_502_with_its_status_and_last_words() {
     gateway.deploy(&echo("doomed-batch", spec));
     let zip = zip_of(&texts(1));
     let answer = gateway.batch("/function/doomed-batch", "edge", &zip).send();
-    answer.problem(502, "pod_exited");
+    answer.problem(504, "deployment_timeout");
     let events = gateway
         .batch("/function/doomed-batch", "cpu", &zip)
         .header("accept", "application/x-ndjson")
@@ -50,7 +50,7 @@ fn a_process_that_exits_at_once_is_502_with_its_status_and_last_words() {
     let last = events.last().unwrap();
     assert_eq!(
         (&last["type"], &last["problem"]["code"]),
-        (&json!("error"), &json!("pod_exited"))
+        (&json!("error"), &json!("deployment_timeout"))
     );
     assert!(gateway.lives() && gateway.processes().is_empty());
     // Mended, it works at once.
@@ -63,7 +63,9 @@ fn a_load_that_fails_says_why() {
     let gateway = impatient();
     let spec = json!({"env": {"ECHO_FAIL": "exit"}, "runtimes": ["edge"]});
     gateway.deploy(&echo("failing", spec));
-    let detail = gateway.get("/function/failing").problem(502, "pod_exited");
+    let detail = gateway
+        .get("/function/failing")
+        .problem(504, "deployment_timeout");
     assert!(
         detail.contains("exit status 1") && detail.contains("ECHO_FAIL asks for it"),
         "{detail}"
@@ -71,14 +73,14 @@ fn a_load_that_fails_says_why() {
 }
 
 #[test]
-fn a_pod_that_is_never_ready_is_502_in_time_and_is_ended() {
+fn a_pod_that_is_never_ready_is_504_in_time_and_is_ended() {
     let gateway = impatient();
     let spec =
         json!({"env": {"ECHO_FAIL": "never-ready"}, "readyTimeout": "300ms", "runtimes": ["edge"]});
     gateway.deploy(&echo("slow", spec));
     let detail = gateway
         .get("/function/slow")
-        .problem(502, "pod_never_ready");
+        .problem(504, "deployment_timeout");
     assert!(
         detail.contains("/healthz") && detail.contains("300ms"),
         "{detail}"

@@ -89,7 +89,15 @@ impl From<AcquireError> for Failure {
                 Self::new(429, "queue_full", text).retry_after(retry_after_s)
             }
             AcquireError::TimedOut { .. } => Self::new(503, "queue_timeout", text).retry_after(5),
-            AcquireError::Start { error, .. } => Self::new(502, error.code(), text),
+            // Refused: trying again is no use, nor is waiting. Else the tries are used up (paper,
+            // section 3.7: "claims timeout and returns an error").
+            AcquireError::Start(failures) => match failures.last() {
+                Some(error) if failures.hopeless() => Self::new(502, error.code(), text),
+                _ => Self::new(504, "deployment_timeout", text).retry_after(60),
+            },
+            AcquireError::Unavailable { .. } => {
+                Self::new(503, "runtime_unavailable", text).retry_after(60)
+            }
             AcquireError::Closed => Self::new(503, "function_closing", text).retry_after(1),
         }
     }

@@ -1,6 +1,7 @@
 //! The assembled gateway: what every room shares. It deploys and removes functions, and records what
 //! happened; invocations go through [`crate::requester`].
 
+use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
 use crate::function::{Function, FunctionObject, PublishedModel, Registry};
@@ -26,6 +27,9 @@ use tracing::{info, warn};
 /// Longest time a pod may take to load a model.
 const WARM_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Newest deployments of a version that its pools are told of: more than a day of probes.
+const RECALLED: u32 = 8000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Gateway {
@@ -42,7 +46,9 @@ pub struct Gateway {
     /// What lasts.
     pub history: History,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    /// Seconds since the Unix epoch.
+    pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
     pub runtime: tokio::runtime::Handle,
     sites: HashMap<String, Arc<dyn Site>>,
@@ -67,6 +73,8 @@ pub struct GatewayParts {
     pub stores: Stores,
     /// What lasts.
     pub history: History,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Sites by name.
     pub sites: HashMap<String, Arc<dyn Site>>,
     /// Emulated links by site.
@@ -90,6 +98,7 @@ impl Gateway {
             teacher,
             stores,
             history,
+            metrics,
             sites,
             links,
         } = parts;
@@ -100,7 +109,8 @@ impl Gateway {
             teacher,
             stores,
             history,
-            metrics: Metrics::default(),
+            metrics,
+            clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
             sites,
             links,
@@ -174,6 +184,7 @@ impl Gateway {
             .map(|info| self.metrics.meters(&name, &info.name))
             .collect();
         let deployed = Arc::new(Deployed::new(function, pools, meters));
+        self.recall_deployments(&deployed).await?;
         let former = self.functions.put(Arc::clone(&deployed));
         for pool in deployed.pools().iter().flatten() {
             pool.maintain();
@@ -218,6 +229,17 @@ impl Gateway {
             self.runtime.spawn(async move { former.close(grace).await });
         }
         info!(function = %name, "function removed");
+        Ok(())
+    }
+
+    /// Tells the pools of a version what earlier lives of the gateway recorded of their deployments.
+    async fn recall_deployments(&self, deployed: &Deployed) -> Result<(), Failure> {
+        let (name, version) = (deployed.function.name(), &deployed.function.version);
+        let recorded = self.history.deployments_of(name, version, RECALLED).await?;
+        for pool in deployed.pools().iter().flatten() {
+            let runtime = &pool.options().runtime;
+            pool.recall(recorded.iter().filter(|d| d.runtime == *runtime));
+        }
         Ok(())
     }
 
@@ -277,7 +299,11 @@ impl Gateway {
             queue_length: spec.queue.length,
             queue_wait: spec.queue.wait,
             attempts: self.config.deployment.attempts,
+            backoff: self.config.deployment.backoff,
             grace: self.config.deployment.grace,
+            watch: (info.remote && self.config.inquisitor.enabled)
+                .then(|| self.config.inquisitor.probes()),
+            clock: self.clock,
         };
         Pool::new(
             options,
@@ -290,22 +316,31 @@ impl Gateway {
 
     fn deployment_sink(&self) -> DeploymentSink {
         let (history, teacher) = (self.history.clone(), self.teacher.clone());
+        let metrics = Arc::clone(&self.metrics);
         Arc::new(move |deployment: Deployment| {
             let Deployment {
                 function,
+                version,
                 runtime,
                 seconds,
                 emulated_s,
-                ok,
+                probe,
+                standby,
+                failure,
             } = deployment;
             let record = DeploymentRecord {
                 at: unix_now(),
                 function,
+                version,
                 runtime,
                 seconds,
                 emulated_s,
-                ok,
+                ok: failure.is_none(),
+                probe,
+                standby,
+                failure,
             };
+            metrics.deployed(&record);
             history.deployed(record.clone());
             teacher.tell(Lesson::Deployed(record));
         })
@@ -324,6 +359,17 @@ impl Gateway {
             }
             self.teacher
                 .tell(Lesson::Measured(Box::new(measurement.clone())));
+        }
+        self.history.measured(measurement.clone());
+    }
+
+    /// Records an invocation that several runtimes shared: none of its times are those of one of them,
+    /// so that the models learn nothing from it.
+    pub fn record_shared(&self, deployed: &Deployed, measurement: &Measurement) {
+        if measurement.outcome == "ok" {
+            let name = deployed.function.name();
+            let start = &measurement.start;
+            self.metrics.shared(name, &measurement.runtime, start);
         }
         self.history.measured(measurement.clone());
     }
@@ -350,7 +396,18 @@ impl Gateway {
                 pod.state.as_str(),
             )
         });
-        self.metrics.render(rows, self.history.dropped())
+        let functions = self.functions.all();
+        let available: Vec<(&str, &str, bool)> = functions
+            .iter()
+            .flat_map(|deployed| deployed.pools().iter().flatten())
+            .map(|pool| {
+                let options = pool.options();
+                let available = pool.standing().available;
+                (&*options.function, &*options.runtime, available)
+            })
+            .collect();
+        self.metrics
+            .render(rows, available.into_iter(), self.history.dropped())
     }
 
     /// Ends every pod; what runs may finish within the grace.

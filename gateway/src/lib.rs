@@ -3,17 +3,20 @@
 //!
 //! The way of an invocation: [`http`] admits it, [`scheduler`] estimates and chooses, [`requester`]
 //! stages, sends and records, [`pods`] gives it a pod at a [`sites`] site, [`storage`] holds its package
-//! and result, [`history`] remembers. [`serve`] starts and stops all of it. Links no libtorch.
+//! and result, [`history`] remembers, [`inquisitor`] measures in the background what nobody asks for. [`serve`] starts and stops all of it. Links no libtorch.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod failure;
 pub mod function;
 pub mod gateway;
 pub mod history;
 pub mod http;
+pub mod inquisitor;
 pub mod link;
 pub mod metrics;
+pub mod mode;
 pub mod pods;
 pub mod requester;
 pub mod runnable;

@@ -1,7 +1,7 @@
 //! Prometheus metrics. Handles are resolved when a function is deployed, so that the request path only
 //! adds to counters.
 
-use crate::history::Parts;
+use crate::history::{DeploymentRecord, Parts, Race};
 use crate::pods::Start;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+use stoic_placement::Part;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Invocations {
@@ -38,6 +40,55 @@ struct Pods {
     state: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Deployments {
+    function: String,
+    runtime: String,
+    /// `ok` or `failed`.
+    outcome: &'static str,
+    /// `work` or `probe`.
+    by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Probes {
+    function: String,
+    runtime: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LinkProbes {
+    site: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRuntime {
+    function: String,
+    runtime: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Predictions {
+    function: String,
+    runtime: String,
+    part: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloudSeconds {
+    function: String,
+    runtime: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Losers {
+    function: String,
+    runtime: String,
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -47,6 +98,16 @@ pub struct Metrics {
     stages: Family<Stages, Histogram, fn() -> Histogram>,
     pods: Family<Pods, Gauge>,
     dropped: Gauge,
+    deployments: Family<Deployments, Counter>,
+    probes: Family<Probes, Counter>,
+    link_probes: Family<LinkProbes, Counter>,
+    available: Family<OfRuntime, Gauge>,
+    predictions: Family<Predictions, Counter>,
+    within_90: Family<Predictions, Counter>,
+    absolute_errors: Family<Predictions, Counter<f64, AtomicU64>>,
+    outcomes: Family<Predictions, Counter<f64, AtomicU64>>,
+    cloud: Family<CloudSeconds, Counter<f64, AtomicU64>>,
+    losers: Family<Losers, Histogram, fn() -> Histogram>,
 }
 
 /// The meters of one function on one runtime.
@@ -87,6 +148,11 @@ fn seconds() -> Histogram {
     ])
 }
 
+/// From a millisecond to a second.
+fn endings() -> Histogram {
+    Histogram::new([0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("stoic");
@@ -117,13 +183,87 @@ impl Default for Metrics {
             "Records not written because the disk was too slow",
             dropped.clone(),
         );
+        let deployments = Family::default();
+        registry.register(
+            "deployments",
+            "Starts of pods, by outcome (ok, failed) and by what they were for (work, probe)",
+            deployments.clone(),
+        );
+        let probes = Family::default();
+        registry.register(
+            "probes",
+            "The inquisitor's probes of deployment time, by how they ended",
+            probes.clone(),
+        );
+        let link_probes = Family::default();
+        registry.register(
+            "link_probes",
+            "Probes of the links to the sites, by outcome: ok or failed",
+            link_probes.clone(),
+        );
+        let available = Family::default();
+        registry.register(
+            "available",
+            "Whether the placement may choose the runtime for the function: 1 or 0",
+            available.clone(),
+        );
+        let predictions = Family::default();
+        registry.register(
+            "predictions",
+            "Outcomes that had been predicted, by part of the response time",
+            predictions.clone(),
+        );
+        let within_90 = Family::default();
+        registry.register(
+            "predictions_within_90",
+            "Of those, outcomes inside their 90 % interval",
+            within_90.clone(),
+        );
+        let absolute_errors = Family::default();
+        registry.register_with_unit(
+            "prediction_error",
+            "Sum of the absolute differences of predicted and actual, by part",
+            Unit::Seconds,
+            absolute_errors.clone(),
+        );
+        let outcomes = Family::default();
+        registry.register_with_unit(
+            "predicted_actual",
+            "Sum of the actual times of the outcomes that had been predicted, by part",
+            Unit::Seconds,
+            outcomes.clone(),
+        );
+        let cloud = Family::default();
+        registry.register_with_unit(
+            "cloud",
+            "Cloud time of races between edge and cloud: saved, lost, used; per GPU",
+            Unit::Seconds,
+            cloud.clone(),
+        );
+        let losers = Family::new_with_constructor(endings as fn() -> Histogram);
+        registry.register_with_unit(
+            "loser_ended",
+            "From the decision that a pod's work is not wanted until the pod is idle or gone",
+            Unit::Seconds,
+            losers.clone(),
+        );
         Self {
+            cloud,
+            losers,
             registry,
             invocations,
             failures,
             stages,
             pods,
             dropped,
+            deployments,
+            probes,
+            link_probes,
+            available,
+            predictions,
+            within_90,
+            absolute_errors,
+            outcomes,
         }
     }
 }
@@ -158,6 +298,42 @@ impl Metrics {
         }
     }
 
+    /// Adds what a race cost the cloud.
+    pub fn raced(&self, function: &str, race: &Race) {
+        let kinds = [
+            ("saved", race.saved_s),
+            ("lost", race.lost_s),
+            ("used", race.used_s),
+        ];
+        for (kind, seconds) in kinds {
+            let labels = CloudSeconds {
+                function: function.to_owned(),
+                runtime: race.runtime.clone(),
+                kind,
+            };
+            self.cloud.get_or_create(&labels).inc_by(seconds.max(0.0));
+        }
+    }
+
+    /// A pod whose work was not wanted any more was idle, or gone, after so many seconds.
+    pub fn ended(&self, function: &str, runtime: &str, seconds: f64) {
+        let labels = Losers {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+        };
+        self.losers.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Counts an invocation that several runtimes shared.
+    pub fn shared(&self, function: &str, runtime: &str, start: &str) {
+        let labels = Invocations {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+            start: start.to_owned(),
+        };
+        self.invocations.get_or_create(&labels).inc();
+    }
+
     /// Counts a failure.
     pub fn failed(&self, function: &str, code: &str) {
         self.failures
@@ -168,13 +344,83 @@ impl Metrics {
             .inc();
     }
 
-    /// The text of `/metrics`, with the pods as they are now.
+    /// Counts a start of a pod.
+    pub fn deployed(&self, deployment: &DeploymentRecord) {
+        self.deployments
+            .get_or_create(&Deployments {
+                function: deployment.function.clone(),
+                runtime: deployment.runtime.clone(),
+                outcome: if deployment.ok { "ok" } else { "failed" },
+                by: if deployment.probe { "probe" } else { "work" },
+            })
+            .inc();
+    }
+
+    /// Counts a probe of the inquisitor's, by how it ended.
+    pub fn probed(&self, function: &str, runtime: &str, outcome: &'static str) {
+        self.probes
+            .get_or_create(&Probes {
+                function: function.to_owned(),
+                runtime: runtime.to_owned(),
+                outcome,
+            })
+            .inc();
+    }
+
+    /// Counts a probe of a link.
+    pub fn link_probed(&self, site: &str, ok: bool) {
+        self.link_probes
+            .get_or_create(&LinkProbes {
+                site: site.to_owned(),
+                outcome: if ok { "ok" } else { "failed" },
+            })
+            .inc();
+    }
+
+    /// Counts an outcome against what was predicted for it: a part of the response time
+    /// (`transfer`, `deployment`, `processing`) or `response`. What was unknown is not counted.
+    pub fn predicted(
+        &self,
+        function: &str,
+        runtime: &str,
+        part: &'static str,
+        predicted: &Part,
+        actual_s: f64,
+    ) {
+        if !(predicted.known && actual_s.is_finite() && actual_s >= 0.0) {
+            return;
+        }
+        let labels = Predictions {
+            function: function.to_owned(),
+            runtime: runtime.to_owned(),
+            part,
+        };
+        self.predictions.get_or_create(&labels).inc();
+        let within = self.within_90.get_or_create(&labels);
+        within.inc_by(u64::from(predicted.p90.contains(actual_s)));
+        drop(within);
+        let error = (predicted.mean - actual_s).abs();
+        self.absolute_errors.get_or_create(&labels).inc_by(error);
+        self.outcomes.get_or_create(&labels).inc_by(actual_s);
+    }
+
+    /// The text of `/metrics`, with the pods as they are now (function, runtime, state), and whether
+    /// each function has each of its runtimes.
     #[must_use]
     pub fn render<'a>(
         &self,
         pods: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+        available: impl Iterator<Item = (&'a str, &'a str, bool)>,
         dropped: u64,
     ) -> String {
+        self.available.clear();
+        for (function, runtime, is) in available {
+            let labels = OfRuntime {
+                function: function.to_owned(),
+                runtime: runtime.to_owned(),
+            };
+            self.available.get_or_create(&labels).set(i64::from(is));
+        }
         self.pods.clear();
         for (function, runtime, state) in pods {
             let labels = Pods {

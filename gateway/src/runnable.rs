@@ -3,7 +3,7 @@
 use crate::function::{Function, PublishedModel, Runnable};
 use crate::metrics::Meters;
 use crate::pods::{PodView, Pool};
-use crate::scheduler::FunctionModels;
+use crate::scheduler::{ActionAccuracy, FunctionModels, Incumbents};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub struct Deployed {
     meters: Vec<Meters>,
     models: ArcSwap<FunctionModels>,
     model: ArcSwapOption<CurrentModel>,
+    /// Who got the last invocation of each kind and size.
+    pub incumbents: Incumbents,
     /// How far the bootstrap is.
     pub bootstrap: Mutex<Bootstrap>,
     /// Representative tasks of one function follow one another.
@@ -97,6 +99,7 @@ impl Deployed {
             meters,
             models: ArcSwap::default(),
             model,
+            incumbents: Incumbents::default(),
             bootstrap,
             bootstrapping: tokio::sync::Mutex::default(),
             sample_next,
@@ -114,6 +117,16 @@ impl Deployed {
     #[must_use]
     pub fn pool(&self, runtime: usize) -> Option<&Arc<Pool>> {
         self.pools.get(runtime)?.as_ref()
+    }
+
+    /// Whether another runtime than this one could take an invocation: one on which pods do not fail to
+    /// start.
+    #[must_use]
+    pub fn elsewhere(&self, runtime: usize) -> bool {
+        let mut others = self.pools.iter().enumerate();
+        others.any(|(index, pool)| {
+            index != runtime && pool.as_ref().is_some_and(|pool| !pool.load().failing)
+        })
     }
 
     /// The meters of a runtime.
@@ -138,6 +151,22 @@ impl Deployed {
     pub fn model(&self) -> Option<Arc<PublishedModel>> {
         let current = self.model.load();
         current.as_ref().map(|m| Arc::clone(&m.published))
+    }
+
+    /// How well an action on a runtime, with the model in force, was predicted lately.
+    #[must_use]
+    pub fn accuracy(&self, action: &str, runtime: usize) -> ActionAccuracy {
+        let current = self.model.load();
+        let key = match current.as_ref() {
+            Some(current) if action == "infer" => &current.infer_key,
+            _ => action,
+        };
+        let models = self.models.load();
+        let of_action = models.accuracy.actions.get(key);
+        of_action
+            .and_then(|all| all.get(runtime))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The fitted processing time of an action on a runtime, with the model in force.

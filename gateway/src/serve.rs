@@ -1,10 +1,13 @@
 //! The order of start and stop, nothing else.
 
-use crate::config::{Config, InvalidConfig};
+use crate::config::{BackendKind, Config, InvalidConfig};
 use crate::gateway::{Gateway, GatewayParts};
 use crate::history::History;
 use crate::http::Front;
+use crate::inquisitor::{Inquisitor, Subject, watch_links};
 use crate::link::EmulatedLink;
+use crate::metrics::Metrics;
+use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
 use crate::sites::{DelayTrace, ProcessSite, Site};
 use crate::storage::Stores;
@@ -64,9 +67,13 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
         let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
+        let inquisitor = tokio::spawn(inquire(&gateway));
+        let links = tokio::spawn(watch_links(Arc::downgrade(&gateway)));
         signals.next().await;
         info!("stopping: requests may finish; a second signal ends them");
-        expiry.abort();
+        for background in [expiry, inquisitor, links] {
+            background.abort();
+        }
         let grace = gateway.config.deployment.grace;
         let draining = async {
             let _ = tokio::task::spawn_blocking(move || front.stop(grace)).await;
@@ -114,10 +121,11 @@ async fn assemble(
     let mut links = HashMap::new();
     for (name, site) in &config.sites {
         if let Some(link) = &site.emulated_link {
-            links.insert(
-                name.clone(),
-                EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt),
-            );
+            let emulated = EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt);
+            if let Some(file) = &link.outage {
+                emulated.down_while(file.clone());
+            }
+            links.insert(name.clone(), emulated);
         }
         let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
             .with_context(|| format!("site {name}"))?;
@@ -149,7 +157,13 @@ async fn assemble(
             }
         }
     };
-    let mut learner = Learner::new(Arc::clone(&scheduler), &config, Box::new(publish));
+    let metrics: Arc<Metrics> = Arc::default();
+    let mut learner = Learner::new(
+        Arc::clone(&scheduler),
+        Arc::clone(&metrics),
+        &config,
+        Box::new(publish),
+    );
     learner.recall(&history).await?;
     let teacher = learner.spawn(&tokio::runtime::Handle::current());
     let functions = history.functions().await?;
@@ -160,6 +174,7 @@ async fn assemble(
         teacher,
         stores,
         history,
+        metrics,
         sites,
         links,
     });
@@ -245,6 +260,35 @@ async fn keep(gateway: Arc<Gateway>) {
             for pool in deployed.pools().iter().flatten() {
                 pool.maintain();
             }
+        }
+    }
+}
+
+/// The inquisitor over every pool; it does nothing where it is switched off.
+fn inquire(gateway: &Arc<Gateway>) -> impl Future<Output = ()> + Send + use<> {
+    let config = gateway.config.inquisitor.clone();
+    let (enabled, metrics) = (config.enabled, Arc::clone(&gateway.metrics));
+    let gateway = Arc::downgrade(gateway);
+    let subjects = move || {
+        let Some(gateway) = gateway.upgrade() else {
+            return Vec::new();
+        };
+        let here = |pool: &Arc<Pool>| {
+            let site = gateway.config.sites.get(&pool.options().site_name);
+            site.is_some_and(|site| site.backend == BackendKind::Process)
+        };
+        let functions = gateway.functions.all();
+        let pools = functions.iter().flat_map(|d| d.pools().iter().flatten());
+        pools
+            .map(|pool| Subject {
+                pool: Arc::clone(pool),
+                here: here(pool),
+            })
+            .collect()
+    };
+    async move {
+        if enabled {
+            Inquisitor::new(config, metrics, subjects).run().await;
         }
     }
 }

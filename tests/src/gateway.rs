@@ -407,6 +407,28 @@ impl Gateway {
         processes::signal(pid, Signal::KILL)
     }
 
+    /// Stops one of its pods in its tracks: it lives, and does nothing any more.
+    #[track_caller]
+    pub fn freeze_pod(&self, pid: u32) {
+        until("the process is a pod of this gateway", || {
+            self.processes().contains(&pid)
+        });
+        assert!(processes::signal(pid, Signal::STOP), "the pod lives");
+    }
+
+    /// Id of the process of a function's only pod on a runtime.
+    #[track_caller]
+    #[must_use]
+    pub fn pod_on(&self, function: &str, runtime: &str) -> u32 {
+        until_some(&format!("a pod of {function} on {runtime}"), || {
+            let pods = self.pods(function).into_iter();
+            let pid = pods
+                .filter(|pod| pod["runtime"] == runtime)
+                .find_map(|pod| pod["pid"].as_u64());
+            pid.and_then(|pid| u32::try_from(pid).ok())
+        })
+    }
+
     /// Waits until it has ended.
     #[track_caller]
     pub fn wait(&mut self) -> Exit {

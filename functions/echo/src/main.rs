@@ -7,12 +7,14 @@
 //!
 //! A batch answers the name, size and CRC-32 of each item. `delay=100ms` waits that long per item,
 //! `die_at=3` ends the process at that item. The action `train` writes that list as its "model", so
-//! that the ways a model takes can be walked without any learning.
+//! that the ways a model takes can be walked without any learning. Batches can be divided: the result of
+//! a part is its items, and merging puts them one after the other.
 //!
 //! Environment: `ECHO_START_DELAY=500ms` makes the start slow; `ECHO_FAIL=exit` fails it, and
 //! `ECHO_FAIL=never-ready` never ends it.
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::io::{Cursor, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +24,8 @@ use stoic_sdk::http::StatusCode;
 use stoic_sdk::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use stoic_sdk::http::request::Parts;
 use stoic_sdk::{
-    Batch, BatchOutcome, Call, Context, Function, PodReport, Problem, Request, Response, Sample,
+    Batch, BatchOutcome, Call, Context, Function, Merge, PodReport, Problem, Request, Response,
+    Sample,
 };
 use zip::write::SimpleFileOptions;
 
@@ -31,6 +34,13 @@ const STEP: Duration = Duration::from_millis(5);
 
 fn main() -> ExitCode {
     stoic_sdk::serve::<Echo>()
+}
+
+/// The result of a part of a batch.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    items: Vec<Value>,
+    model: Option<String>,
 }
 
 struct Echo {
@@ -99,6 +109,15 @@ impl Echo {
     }
 }
 
+/// The answer to a whole batch.
+fn answer(action: &str, items: &[Value]) -> String {
+    json!({"action": action, "items": items}).to_string()
+}
+
+fn unanswerable(error: serde_json::Error) -> Problem {
+    Problem::new(500, "answer_failed", error.to_string())
+}
+
 impl Function for Echo {
     fn load(context: &Context) -> Result<Self, Problem> {
         let env = |name| std::env::var(name).unwrap_or_default();
@@ -165,6 +184,10 @@ impl Function for Echo {
         let mut items = Vec::with_capacity(total);
         let mut failed_items = 0;
         for (position, item) in batch.items().iter().enumerate() {
+            // Another pod may have done the rest of a part meanwhile.
+            if position >= batch.limit() {
+                break;
+            }
             wait(delay, call)?;
             if die_at == Some(position) {
                 return Err(die("exit"));
@@ -186,8 +209,29 @@ impl Function for Echo {
             });
             call.progress(position as u64 + 1, total as u64, None);
         }
-        let body = json!({"action": batch.action(), "items": items}).to_string();
         let mut model = self.model();
+        if batch.is_part() {
+            if batch.action() == "train" {
+                return Err(Problem::new(
+                    501,
+                    "merge_unsupported",
+                    "a training is not divided",
+                ));
+            }
+            let worked = items.len() as u64;
+            let part = Part {
+                items,
+                model: model.clone(),
+            };
+            return Ok(BatchOutcome {
+                content_type: "application/json".to_owned(),
+                body: serde_json::to_vec(&part).map_err(unanswerable)?,
+                items: worked,
+                failed_items,
+                model,
+            });
+        }
+        let body = answer(batch.action(), &items);
         if batch.action() == "train"
             && let Some(output) = batch.model_output()
         {
@@ -204,6 +248,41 @@ impl Function for Echo {
             items: total as u64,
             failed_items,
             model,
+        })
+    }
+
+    fn merge(&self, merge: &Merge, _call: &Call) -> Result<BatchOutcome, Problem> {
+        let mut all = Part {
+            items: Vec::new(),
+            model: None,
+        };
+        let mut failed_items = 0;
+        for (number, result) in merge.parts().iter().enumerate() {
+            let invalid = |detail: String| Problem::new(400, "part_invalid", detail);
+            let part: Part = serde_json::from_slice(&result.bytes)
+                .map_err(|error| invalid(error.to_string()))?;
+            let taken = part
+                .items
+                .get(result.take.clone())
+                .ok_or_else(|| invalid(format!("a part has no items {:?}", result.take)))?;
+            if number > 0 && part.model != all.model {
+                return Err(Problem::new(
+                    409,
+                    "parts_disagree",
+                    format!("parts of models {:?} and {:?}", all.model, part.model),
+                ));
+            }
+            let failed = taken.iter().filter(|item| item.get("error").is_some());
+            failed_items += failed.count() as u64;
+            all.items.extend_from_slice(taken);
+            all.model = part.model;
+        }
+        Ok(BatchOutcome {
+            content_type: "application/json".to_owned(),
+            body: answer(merge.action(), &all.items).into_bytes(),
+            items: all.items.len() as u64,
+            failed_items,
+            model: all.model,
         })
     }
 
@@ -225,7 +304,7 @@ impl Function for Echo {
     fn use_model(&self, version: &str, path: &Path) -> Result<(), Problem> {
         let unusable = |detail: String| Problem::new(422, "model_unusable", detail);
         let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-        serde_json::from_str::<serde_json::Value>(&text)
+        serde_json::from_str::<Value>(&text)
             .map_err(|error| unusable(format!("an echo model is JSON: {error}")))?;
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Some(version.to_owned());
         Ok(())

@@ -1,11 +1,11 @@
 //! The answer to `infer`: our JSON, or MegaDetector's output format for the tools that read it
 //! (Timelapse, zamba, speciesnet).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What became of one item.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// Scores of all classes in the model's order; they sum to 1.
     Scores(Vec<f32>),
@@ -14,7 +14,7 @@ pub enum Verdict {
 }
 
 /// Why an item has no label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemFault {
     /// Stable code, such as `image_truncated`.
     pub code: String,
@@ -23,7 +23,7 @@ pub struct ItemFault {
 }
 
 /// The model that gave the answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// `wildlife`.
     pub name: String,
@@ -33,14 +33,15 @@ pub struct ModelInfo {
     pub classes: Vec<String>,
     /// `efficientnet-lite0` or `resnet50`.
     pub backbone: String,
-    /// `fp32` or `bf16`.
+    /// `fp32` or `bf16`; `fp32+bf16` where parts of a batch were worked in each.
     pub precision: String,
     /// Pixels per side of the network's input.
     pub size: usize,
 }
 
-/// A whole answer, ready to be written in either format.
-#[derive(Debug, Clone, PartialEq)]
+/// A whole answer, ready to be written in either format. Serialised, it is the result of a part of a
+/// batch: scores are kept as they are, and rounded only when the whole is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Name and verdict of each item, in the package's order.
     pub items: Vec<(String, Verdict)>,
@@ -79,6 +80,31 @@ struct Plain<'a> {
 }
 
 impl Answer {
+    /// The answer to a whole batch from those to its parts, in their order. None where there are no
+    /// parts, or where they are of different models.
+    #[must_use]
+    pub fn merged(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut parts = parts.into_iter();
+        let mut whole = parts.next()?;
+        for part in parts {
+            let same = |a: &ModelInfo, b: &ModelInfo| {
+                (&a.name, &a.version, &a.classes, &a.backbone, a.size)
+                    == (&b.name, &b.version, &b.classes, &b.backbone, b.size)
+            };
+            if !same(&whole.model, &part.model) {
+                return None;
+            }
+            let known = &mut whole.model.precision;
+            if !known.split('+').any(|one| one == part.model.precision) {
+                known.push('+');
+                known.push_str(&part.model.precision);
+            }
+            whole.items.extend(part.items);
+            whole.completed = whole.completed.max(part.completed);
+        }
+        Some(whole)
+    }
+
     /// Items without a label.
     #[must_use]
     pub fn failed(&self) -> usize {
@@ -292,6 +318,35 @@ mod tests {
         assert_eq!(value["summary"]["errors"]["image_empty"], 1);
         assert_eq!(value["summary"]["failed"], 1);
         assert_eq!(value["model"]["version"], "v1");
+    }
+
+    #[test]
+    fn parts_that_went_over_the_wire_merge_to_the_whole() {
+        let whole = answer();
+        let part = |range: std::ops::Range<usize>| {
+            let part = Answer {
+                items: whole.items[range].to_vec(),
+                ..whole.clone()
+            };
+            let bytes = serde_json::to_vec(&part).unwrap();
+            serde_json::from_slice::<Answer>(&bytes).unwrap()
+        };
+        let merged = Answer::merged([part(0..1), part(1..3), part(3..4)]).unwrap();
+        assert_eq!(merged, whole);
+        assert_eq!(merged.json().unwrap(), whole.json().unwrap());
+        assert_eq!(
+            merged.megadetector().unwrap(),
+            whole.megadetector().unwrap()
+        );
+        let mut other = part(1..4);
+        other.model.precision = "bf16".into();
+        other.completed = "2026-11-23 17:45:13".into();
+        let merged = Answer::merged([part(0..1), other.clone(), part(0..0)]).unwrap();
+        assert_eq!(merged.model.precision, "fp32+bf16");
+        assert_eq!(merged.completed, other.completed);
+        other.model.version = "v2".into();
+        assert_eq!(Answer::merged([part(0..1), other]), None);
+        assert_eq!(Answer::merged([]), None);
     }
 
     /// Every key that a real file of the format has, ours has too, with the same kind of value.

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use stoic_runtime::Placement;
 use stoic_sdk::protocol::ZIP_MEDIA_TYPE;
-use stoic_sdk::{Batch, BatchOutcome, Call, Context, Function, PodReport, Problem, Sample};
+use stoic_sdk::{
+    Batch, BatchOutcome, Call, Context, Function, ItemError, Merge, PodReport, Problem, Sample,
+};
 
 /// Pixels per side that the backbone is first run with.
 const SIZE: usize = 224;
@@ -75,6 +77,11 @@ impl Function for Wildlife {
     fn batch(&self, batch: &Batch, call: &Call) -> Result<BatchOutcome, Problem> {
         match batch.action() {
             "infer" => self.infer(batch, call),
+            "train" if batch.is_part() => Err(Problem::new(
+                501,
+                "merge_unsupported",
+                "a training is not divided",
+            )),
             "train" => self.train(batch, call),
             other => Err(Problem::new(
                 400,
@@ -82,6 +89,32 @@ impl Function for Wildlife {
                 format!("this function has no action {other:?}; it has infer and train"),
             )),
         }
+    }
+
+    fn merge(&self, merge: &Merge, call: &Call) -> Result<BatchOutcome, Problem> {
+        let format = format_of(merge.parameter("format"))?;
+        let mut parts = Vec::with_capacity(merge.parts().len());
+        for result in merge.parts() {
+            call.check()?;
+            let invalid = |detail: String| Problem::new(400, "part_invalid", detail);
+            let part: Answer =
+                serde_json::from_slice(&result.bytes).map_err(|e| invalid(e.to_string()))?;
+            let items = part.items.get(result.take.clone());
+            let items =
+                items.ok_or_else(|| invalid(format!("a part has no items {:?}", result.take)))?;
+            parts.push(Answer {
+                items: items.to_vec(),
+                ..part
+            });
+        }
+        let whole = Answer::merged(parts).ok_or_else(|| {
+            Problem::new(
+                409,
+                "parts_disagree",
+                "there are no parts, or they were worked with different models",
+            )
+        })?;
+        outcome(whole, format)
     }
 
     fn sample(&self, items: usize) -> Option<Sample> {
@@ -148,11 +181,7 @@ impl Function for Wildlife {
 
 impl Wildlife {
     fn infer(&self, batch: &Batch, call: &Call) -> Result<BatchOutcome, Problem> {
-        let format = batch.parameter("format").unwrap_or("stoic");
-        if !["stoic", "megadetector"].contains(&format) {
-            let detail = format!("format={format:?} is not stoic or megadetector");
-            return Err(Problem::new(400, "parameter_invalid", detail));
-        }
+        let format = format_of(batch.parameter("format"))?;
         let serving = match self.serving.load_full() {
             Some(serving) => serving,
             None if batch.parameter("bootstrap").is_some_and(|v| v != "false") => {
@@ -163,6 +192,10 @@ impl Wildlife {
         let size = serving.metadata.size;
         let items = batch.items();
         let decode = |position: usize| {
+            // Another pod may have done the rest of a part meanwhile.
+            if position >= batch.limit() {
+                return Err(ItemError::new("item_given_up", "done elsewhere"));
+            }
             let bytes = batch.read(position)?;
             let pixels = pixels::decode(&bytes, size, size, self.limits).map_err(item_error)?;
             Ok(Views {
@@ -170,7 +203,10 @@ impl Wildlife {
                 pixels: vec![pixels],
             })
         };
-        let results = self.extractors.workers.run(items.len(), decode, call)?;
+        let mut results = self.extractors.workers.run(items.len(), decode, call)?;
+        let given_up = |r: &Result<_, ItemError>| matches!(r, Err(e) if e.code == "item_given_up");
+        let worked = results.iter().position(given_up);
+        results.truncate(worked.unwrap_or(items.len()));
         let seen: Vec<_> = results
             .iter()
             .filter_map(|r| r.as_ref().ok()?.first())
@@ -199,18 +235,12 @@ impl Wildlife {
             },
             completed: now(),
         };
-        let body = if format == "megadetector" {
-            answer.megadetector()
-        } else {
-            answer.json()
-        };
-        Ok(BatchOutcome {
-            content_type: "application/json".to_owned(),
-            body: body.map_err(|e| Problem::new(500, "answer_failed", e.to_string()))?,
-            items: answer.items.len() as u64,
-            failed_items: answer.failed() as u64,
-            model: Some(answer.model.version),
-        })
+        if batch.is_part() {
+            let body = serde_json::to_vec(&answer)
+                .map_err(|e| Problem::new(500, "answer_failed", e.to_string()))?;
+            return Ok(counted(answer, body));
+        }
+        outcome(answer, format)
     }
 
     /// Trains; the model goes where the request says. Where it names no place, this pod alone serves it
@@ -328,6 +358,43 @@ fn limits(pixels: Option<&str>) -> Result<Limits, Problem> {
                 format!("STOIC_MAX_PIXELS={text:?} is no number of pixels, such as 100000000");
             Err(Problem::new(500, "environment_invalid", detail))
         }
+    }
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Stoic,
+    Megadetector,
+}
+
+fn format_of(parameter: Option<&str>) -> Result<Format, Problem> {
+    match parameter.unwrap_or("stoic") {
+        "stoic" => Ok(Format::Stoic),
+        "megadetector" => Ok(Format::Megadetector),
+        other => {
+            let detail = format!("format={other:?} is not stoic or megadetector");
+            Err(Problem::new(400, "parameter_invalid", detail))
+        }
+    }
+}
+
+fn outcome(answer: Answer, format: Format) -> Result<BatchOutcome, Problem> {
+    let body = match format {
+        Format::Stoic => answer.json(),
+        Format::Megadetector => answer.megadetector(),
+    };
+    let body = body.map_err(|e| Problem::new(500, "answer_failed", e.to_string()))?;
+    Ok(counted(answer, body))
+}
+
+fn counted(answer: Answer, body: Vec<u8>) -> BatchOutcome {
+    BatchOutcome {
+        content_type: "application/json".to_owned(),
+        body,
+        items: answer.items.len() as u64,
+        failed_items: answer.failed() as u64,
+        model: Some(answer.model.version),
     }
 }
 

@@ -3,6 +3,7 @@
 //! One file or folder per command. `client` is the gateway's HTTP as an asynchronous client; `failed`
 //! says how commands fail, `output` how they print.
 
+mod account;
 mod call;
 mod client;
 mod completions;
@@ -58,6 +59,8 @@ enum Command {
     Runtimes(runtimes::Runtimes),
     /// List invocations as they were predicted and as they went
     Measurements(measurements::Measurements),
+    /// Show what races between edge and cloud saved the cloud, and cost it
+    Account(account::Account),
     /// List the published models of a function
     Models(models::Models),
     /// Watch a folder that cameras write to, and call a function with what arrives
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Pods(command) => drive(command.run()),
         Command::Runtimes(command) => drive(command.run()),
         Command::Measurements(command) => drive(command.run()),
+        Command::Account(command) => drive(command.run()),
         Command::Models(command) => drive(command.run()),
         Command::Watch(command) => drive(command.run()),
         Command::Evaluate(command) => drive(command.run()),

@@ -42,7 +42,10 @@ pub(super) fn rows(pods: &[PodView]) -> String {
             pod.function.clone(),
             pod.runtime.clone(),
             pod.site.clone(),
-            pod.state.clone(),
+            match pod.probe {
+                true => format!("{} (probe)", pod.state),
+                false => pod.state.clone(),
+            },
             pod.address.clone().unwrap_or_else(dash),
             age(pod.age_s),
             age(pod.state_age_s),

@@ -1,5 +1,7 @@
 //! `stoic predict`.
 
+mod explained;
+
 use super::client::{Client, Gateway};
 use super::failed::Failed;
 use super::output::{Printing, table};
@@ -7,6 +9,7 @@ use super::quantity::{self, seconds, size};
 use crate::http::PredictView;
 use crate::scheduler::RuntimeEstimate;
 use clap::Args;
+use std::time::Duration;
 use stoic_placement::Part;
 
 /// Options of `stoic predict`.
@@ -16,9 +19,15 @@ use stoic_placement::Part;
         T_q waiting for a busy pod, T_t moving the package to the site, T_d waiting for a pod to be \
         deployed, T_p processing, T_s their sum: each the expected seconds, with the range that should \
         hold nine in ten outcomes. A part is unknown until something has been measured; deploying a \
-        function runs representative tasks for that.",
+        function runs representative tasks for that.\n\n\
+        --explain says what each part rests on: the estimator in force and its measurements, how far it \
+        was off lately, how many outcomes its range held; what runs and waits; the link; why a runtime \
+        may not be used; and what every mode of execution would take.",
     after_help = "Examples:\n  \
         stoic predict wildlife --items 200 --bytes 40M\n  \
+        stoic predict wildlife --items 200 --bytes 40M --explain\n  \
+        stoic predict wildlife --items 200 --deadline 30s\n  \
+        stoic predict wildlife --items 200 --mode auto\n  \
         stoic predict wildlife --items 2000 --action train -o json"
 )]
 pub(super) struct Predict {
@@ -33,6 +42,15 @@ pub(super) struct Predict {
     /// What is done with it [default: infer]
     #[arg(short, long, value_name = "ACTION")]
     action: Option<String>,
+    /// Time within which the answer is wanted, such as 30s: the choice then goes by the chance to meet it
+    #[arg(short, long, value_name = "TIME", value_parser = quantity::duration)]
+    deadline: Option<Duration>,
+    /// How it is executed [default: selector]
+    #[arg(short, long, value_name = "MODE", value_parser = ["selector", "hedged", "duplicator", "cooperative", "auto"])]
+    mode: Option<String>,
+    /// Say what the prediction rests on
+    #[arg(short, long)]
+    explain: bool,
     #[command(flatten)]
     gateway: Gateway,
     #[command(flatten)]
@@ -41,29 +59,50 @@ pub(super) struct Predict {
 
 impl Predict {
     pub(super) async fn run(self) -> Result<(), Failed> {
+        let mut question = vec![
+            ("items", self.items.to_string()),
+            ("bytes", self.bytes.to_string()),
+        ];
+        if let Some(deadline) = self.deadline {
+            if deadline.is_zero() {
+                return Err(Failed::Input("--deadline must be more than 0".to_owned()));
+            }
+            question.push(("deadline", deadline.as_secs_f64().to_string()));
+        }
+        let more = [("action", self.action), ("mode", self.mode)];
+        question.extend(
+            more.into_iter()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
+        if self.explain {
+            question.push(("explain", "true".to_owned()));
+        }
         let view = Client::new(&self.gateway)?
-            .predict(
-                &self.function,
-                self.items,
-                self.bytes,
-                self.action.as_deref(),
-            )
+            .predict(&self.function, &question)
             .await?;
         self.printing.print(&view, text)
     }
 }
 
 fn text(view: &PredictView) -> String {
+    let chosen: Vec<&str> = view
+        .choice
+        .as_deref()
+        .map_or_else(Vec::new, |choice| choice.split('+').collect());
     let row = |estimate: &RuntimeEstimate| {
-        let chosen = view.choice.as_deref() == Some(&estimate.runtime);
         let e = &estimate.estimate;
         let start = match (estimate.available, estimate.cold) {
             (false, _) => "unavailable",
             (true, true) => "cold",
             (true, false) => "warm",
         };
+        let mark = if chosen.contains(&&*estimate.runtime) {
+            "*"
+        } else {
+            ""
+        };
         vec![
-            if chosen { "*" } else { "" }.to_owned(),
+            mark.to_owned(),
             estimate.runtime.clone(),
             estimate.site.clone(),
             start.to_owned(),
@@ -85,14 +124,17 @@ fn text(view: &PredictView) -> String {
         ],
         view.runtimes.iter().map(row),
     );
-    let bytes = if view.bytes == 0 {
-        String::new()
-    } else {
-        format!(", {}", size(view.bytes))
+    let bytes = match view.bytes {
+        0 => String::new(),
+        bytes => format!(", {}", size(bytes)),
     };
+    let deadline = view.deadline_s.map_or_else(String::new, |deadline| {
+        format!(", wanted within {} s", seconds(deadline))
+    });
     let choice = view.choice.as_deref().unwrap_or("none");
+    let explained = explained::text(view);
     format!(
-        "{}, {}: {} items{bytes}. Seconds: expected [90 % interval].\n\n{rows}\n\n* {choice}: {}",
+        "{}, {}: {} items{bytes}{deadline}. Seconds: expected [90 % interval].\n\n{rows}\n\n* {choice}: {}{explained}",
         view.function, view.action, view.items, view.reason
     )
 }

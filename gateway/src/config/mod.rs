@@ -8,12 +8,16 @@ mod validate;
 
 pub use units::Bandwidth;
 
+use crate::mode::Mode;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stoic_placement::Margin;
+use stoic_placement::availability::ProbeConfig;
+use stoic_placement::hedge::Budget;
 
 /// Why a configuration was refused: one line that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,10 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// Deployment of pods.
     pub deployment: DeploymentConfig,
+    /// Probing of deployment times in the background.
+    pub inquisitor: InquisitorConfig,
+    /// Probing of the links to the sites.
+    pub link: LinkConfig,
     /// Places where pods run.
     pub sites: BTreeMap<String, SiteConfig>,
     /// Resource shapes at those sites, in order of preference where predictions are equal.
@@ -65,18 +73,79 @@ pub struct PlacementConfig {
     pub calibration_window: usize,
     /// Seed of every random draw of the placement.
     pub seed: u64,
+    /// Another runtime than that of the last invocation like this one is chosen only when it is
+    /// expected to be faster by more than this share,
+    pub margin: f64,
+    /// and by more than this time.
+    #[serde(with = "humantime_serde")]
+    pub margin_time: Duration,
+    /// Seconds of waiting that one unit of the runtimes' `price` is worth; 0: prices do not count.
+    pub price_weight: f64,
+    /// For invocations with a deadline: the chance of meeting it, 0 to 1, that is good enough; among
+    /// the runtimes that have it, the fastest (or, with prices, the cheapest) is taken. Absent: the
+    /// greatest chance counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_chance: Option<f64>,
+    /// Mode of invocations that ask for none; where a function cannot run in it, `selector`.
+    pub mode: Mode,
+    /// What hedging may cost: runtime seconds that pods beside the first may be held in vain, pods
+    /// deployed at once, and the least gain for the price.
+    pub hedge: Budget,
 }
 
 /// Deployment of pods.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeploymentConfig {
-    /// Failed starts in a row after which waiting invocations are answered with an error. Between
-    /// them the wait doubles from 100 ms.
+    /// Failed starts in a row after which waiting invocations are answered with an error (paper: 10).
     pub attempts: u32,
+    /// Wait after the first failed start; it doubles with every further one (paper: 100 ms, so that
+    /// ten tries are spread over 51 s).
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
     /// How long a pod that is told to stop may finish its work.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+}
+
+/// The inquisitor (paper, sections 3.4.2 and 3.7): deploys the runtimes that are not at home, runs
+/// nothing in them, takes them down, and so keeps deployment times and availability known.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InquisitorConfig {
+    /// Whether it works at all. Without it, availability follows from what real work meets.
+    pub enabled: bool,
+    /// The inquisitor period (paper: a minute): a function's runtime that no deployment was measured
+    /// on for so long is probed.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// A deployment that takes longer makes the runtime unavailable (paper: 10 minutes).
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Most probes of one function on one runtime in a day (UTC).
+    pub daily_budget: u32,
+    /// Most time that these probes hold the runtime in a day.
+    #[serde(with = "humantime_serde")]
+    pub daily_time: Duration,
+    /// Where pods share this machine, a probe waits until no work was done here for so long, and gives
+    /// way when some arrives.
+    #[serde(with = "humantime_serde")]
+    pub quiet: Duration,
+}
+
+/// Probes of the links to the sites' stores: their bandwidth and round trip when nothing travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkConfig {
+    /// Whether links are probed. Without it, they are known from the packages that travel.
+    pub probe: bool,
+    /// A link over which nothing was measured for so long is probed.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// Size of the object that is sent.
+    pub size: ByteSize,
+    /// Most that probes send over one link in a day (UTC).
+    pub daily_budget: ByteSize,
 }
 
 /// Which machinery runs a site's pods.
@@ -115,6 +184,10 @@ pub struct EmulatedLinkConfig {
     /// Round-trip time.
     #[serde(with = "humantime_serde")]
     pub rtt: Duration,
+    /// While this file exists the link is down: all connections break; if it holds the word `hold`,
+    /// everything on the way waits instead. For demonstrations and tests of outages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<PathBuf>,
 }
 
 /// Emulated deployment delays, drawn from a trace.
@@ -164,7 +237,7 @@ fn default_secret_key_env() -> String {
 }
 
 /// A resource shape at a site: the paper's runtime scenario.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// The site its pods run at.
@@ -181,6 +254,9 @@ pub struct RuntimeConfig {
     /// Order among runtimes; the lower is preferred where predictions are equal.
     #[serde(default)]
     pub order: u32,
+    /// What a second of one of its pods costs, in any unit; see `placement.price_weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
 }
 
 fn one_thread() -> u32 {
@@ -202,6 +278,8 @@ impl Default for Config {
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
+            inquisitor: InquisitorConfig::default(),
+            link: LinkConfig::default(),
             sites: default_sites(),
             runtimes: default_runtimes(cores, crate::sites::gpus_present()),
         }
@@ -223,6 +301,12 @@ impl Default for PlacementConfig {
             calibration_period: 10,
             calibration_window: 100,
             seed: 2020,
+            margin: Margin::DEFAULT.relative,
+            margin_time: Duration::from_secs_f64(Margin::DEFAULT.seconds),
+            price_weight: 0.0,
+            min_chance: None,
+            mode: Mode::Selector,
+            hedge: Budget::default(),
         }
     }
 }
@@ -230,8 +314,46 @@ impl Default for PlacementConfig {
 impl Default for DeploymentConfig {
     fn default() -> Self {
         Self {
-            attempts: 4,
+            attempts: 10,
+            backoff: Duration::from_millis(100),
             grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for InquisitorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every: Duration::from_secs(60),
+            timeout: Duration::from_secs(600),
+            daily_budget: 480,
+            daily_time: Duration::from_secs(2 * 3600),
+            quiet: Duration::from_secs(5),
+        }
+    }
+}
+
+impl InquisitorConfig {
+    /// The same in the words of the placement.
+    #[must_use]
+    pub fn probes(&self) -> ProbeConfig {
+        ProbeConfig {
+            every_s: self.every.as_secs_f64(),
+            timeout_s: self.timeout.as_secs_f64(),
+            probes_per_day: self.daily_budget,
+            seconds_per_day: self.daily_time.as_secs_f64(),
+        }
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            probe: true,
+            every: Duration::from_secs(300),
+            size: ByteSize::kib(128),
+            daily_budget: ByteSize::mib(64),
         }
     }
 }
@@ -260,6 +382,7 @@ fn default_sites() -> BTreeMap<String, SiteConfig> {
         emulated_link: Some(EmulatedLinkConfig {
             bandwidth: Bandwidth::megabits(70.79),
             rtt: Duration::from_millis(20),
+            outage: None,
         }),
         emulated_deployment: Some(EmulatedDeploymentConfig {
             trace: "nautilus".to_owned(),
@@ -282,6 +405,7 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         precision: precision.to_owned(),
         gpus,
         order,
+        price: None,
     };
     let edge = RuntimeConfig {
         site: "edge".to_owned(),
@@ -289,6 +413,7 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         precision: "fp32".to_owned(),
         gpus: 0,
         order: 0,
+        price: None,
     };
     let mut runtimes = BTreeMap::from([
         ("edge".to_owned(), edge),

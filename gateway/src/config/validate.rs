@@ -1,6 +1,15 @@
 //! What the types of the configuration cannot say.
 
 use super::{Config, InvalidConfig, nearest};
+use crate::mode::Mode;
+use bytesize::ByteSize;
+use std::time::Duration;
+
+/// Shortest and longest period or time-out in the background.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Largest probe of a link: it is made in memory.
+const LARGEST_PROBE: ByteSize = ByteSize::mib(16);
 
 impl Config {
     /// Checks the whole configuration.
@@ -31,6 +40,9 @@ impl Config {
             }
             if runtime.threads == 0 {
                 return refuse(format!("runtimes.{name}.threads: must be at least 1"));
+            }
+            if runtime.price.is_some_and(|price| !is_amount(price)) {
+                return refuse(format!("runtimes.{name}.price: must be zero or more"));
             }
             if !["fp32", "bf16", "auto"].contains(&runtime.precision.as_str()) {
                 return refuse(format!(
@@ -68,14 +80,71 @@ impl Config {
         {
             return refuse("placement: processing_points and calibration_window need at least 2, calibration_period at least 1".to_owned());
         }
+        let placement = &self.placement;
+        for (key, value) in [
+            ("margin", placement.margin),
+            ("price_weight", placement.price_weight),
+        ] {
+            if !is_amount(value) {
+                return refuse(format!("placement.{key}: must be zero or more"));
+            }
+        }
+        if placement
+            .min_chance
+            .is_some_and(|chance| !(0.0..=1.0).contains(&chance))
+        {
+            return refuse("placement.min_chance: must be from 0 to 1".to_owned());
+        }
+        if self.placement.mode == Mode::Pinned {
+            return refuse(
+                "placement.mode: `pinned` needs a runtime for each invocation; name another mode"
+                    .to_owned(),
+            );
+        }
+        let hedge = &self.placement.hedge;
+        let sane = |value: f64| value.is_finite() && value >= 0.0;
+        if !sane(hedge.seconds) || !sane(hedge.worth) || hedge.most == 0 {
+            return refuse(
+                "placement.hedge: seconds and worth must be zero or more, most at least 1"
+                    .to_owned(),
+            );
+        }
         if self.deployment.attempts == 0 {
             return refuse("deployment.attempts: must be at least 1".to_owned());
+        }
+        if self.deployment.attempts > 20 || self.deployment.backoff > Duration::from_secs(60) {
+            return refuse(
+                "deployment: at most 20 attempts and a backoff of at most a minute: it doubles"
+                    .to_owned(),
+            );
+        }
+        let inquisitor = &self.inquisitor;
+        let lengths = [
+            ("inquisitor.every", inquisitor.every),
+            ("inquisitor.timeout", inquisitor.timeout),
+            ("link.every", self.link.every),
+        ];
+        for (key, length) in lengths {
+            if !(SHORTEST..=LONGEST).contains(&length) {
+                return refuse(format!("{key}: must be from 100 ms to a day"));
+            }
+        }
+        if inquisitor.quiet > LONGEST {
+            return refuse("inquisitor.quiet: more than a day".to_owned());
+        }
+        let (size, most) = (self.link.size.as_u64(), LARGEST_PROBE.as_u64());
+        if size == 0 || size > most {
+            return refuse(format!("link.size: must be from 1 B to {LARGEST_PROBE}"));
         }
         if self.body_limit.as_u64() == 0 {
             return refuse("body_limit: must be more than zero".to_owned());
         }
         Ok(())
     }
+}
+
+fn is_amount(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
 }
 
 fn is_label(name: &str) -> bool {

@@ -62,6 +62,10 @@ pub struct FunctionSpec {
     /// straight through.
     #[serde(default)]
     pub input: Input,
+    /// Whether several pods may share one batch: the function works parts of a batch and merges their
+    /// results (`Function::merge` of the SDK). Mode `cooperative` needs it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub divisible: bool,
     /// Longest time one invocation may take.
     #[serde(default = "default_timeout", with = "humantime_serde")]
     pub timeout: Duration,

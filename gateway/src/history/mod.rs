@@ -8,6 +8,7 @@ mod schema;
 mod worker;
 
 pub use records::{
-    DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, TransferRecord,
+    AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
+    TransferRecord,
 };
 pub use worker::{History, HistoryError};

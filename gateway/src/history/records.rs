@@ -2,6 +2,7 @@
 
 use crate::function::FunctionObject;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A deployed function.
 #[derive(Debug, Clone)]
@@ -50,6 +51,41 @@ impl Parts {
     }
 }
 
+/// What an invocation that used the edge and the cloud together cost the cloud, in seconds of its
+/// runtime; those of a runtime with two GPUs count twice (paper, table 5).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Race {
+    /// The cloud runtime.
+    pub runtime: String,
+    /// Given back, since the edge did the work.
+    pub saved_s: f64,
+    /// Spent in vain.
+    pub lost_s: f64,
+    /// Spent on what counted.
+    pub used_s: f64,
+}
+
+/// Sums over the races of a function against one cloud runtime.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountRow {
+    /// Function.
+    pub function: String,
+    /// Mode of the races.
+    pub mode: String,
+    /// The cloud runtime.
+    pub runtime: String,
+    /// How many.
+    pub races: u64,
+    /// Those in which the edge did all of the work that counted.
+    pub edge_wins: u64,
+    /// Cloud seconds given back.
+    pub saved_s: f64,
+    /// Cloud seconds spent in vain.
+    pub lost_s: f64,
+    /// Cloud seconds spent on what counted.
+    pub used_s: f64,
+}
+
 /// One invocation, as it was predicted and as it went.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
@@ -63,11 +99,11 @@ pub struct Measurement {
     pub version: String,
     /// `infer`, `train`, ...
     pub action: String,
-    /// Runtime that did the work.
+    /// Runtime that did the work; those that shared it joined by `+`.
     pub runtime: String,
-    /// Its site.
+    /// Its site, or theirs.
     pub site: String,
-    /// `pinned`, `selector` or `bootstrap`.
+    /// The mode of placement, or `bootstrap`.
     pub mode: String,
     /// Items in the package; 1 for a request.
     pub items: u64,
@@ -79,6 +115,9 @@ pub struct Measurement {
     pub predicted: Option<Parts>,
     /// 90 % interval of the predicted response time, in seconds.
     pub predicted_90: Option<(f64, f64)>,
+    /// 50 % interval of it; told to the learner, not stored.
+    #[serde(skip)]
+    pub predicted_50: Option<(f64, f64)>,
     /// What was measured.
     pub actual: Parts,
     /// `ok`, or the code of the error.
@@ -87,10 +126,16 @@ pub struct Measurement {
     pub model: Option<String>,
     /// What was emulated: `link`, `deployment`, `link,deployment`, or nothing.
     pub emulated: String,
+    /// Items done by each runtime, where more than one could have a part.
+    #[serde(default)]
+    pub items_by: BTreeMap<String, u64>,
+    /// What it cost the cloud, where the edge and the cloud were used together.
+    #[serde(default)]
+    pub race: Option<Race>,
 }
 
 /// One deployment of a pod.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeploymentRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -104,10 +149,18 @@ pub struct DeploymentRecord {
     pub emulated_s: f64,
     /// Whether it succeeded.
     pub ok: bool,
+    /// Version of the function; empty in records of older gateways.
+    pub version: String,
+    /// Whether it was the inquisitor's: deployed to be measured, and taken down.
+    pub probe: bool,
+    /// Whether a ready pod stood by on the runtime when it was ordered.
+    pub standby: bool,
+    /// Why it failed.
+    pub failure: Option<String>,
 }
 
 /// One transfer to a site.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransferRecord {
     /// When it ended, seconds since the Unix epoch.
     pub at: f64,
@@ -117,4 +170,13 @@ pub struct TransferRecord {
     pub bytes: u64,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+/// A probe of the link to a site: a small object that was nobody's, and a tiny request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LinkProbe {
+    /// The object's way.
+    pub transfer: TransferRecord,
+    /// Seconds of a round trip.
+    pub rtt_s: f64,
 }

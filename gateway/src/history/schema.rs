@@ -37,6 +37,22 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY, at REAL NOT NULL, site TEXT NOT NULL, bytes INTEGER NOT NULL, seconds REAL NOT NULL
     ) STRICT;
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+", "
+    ALTER TABLE deployments ADD COLUMN version TEXT NOT NULL DEFAULT '';
+    ALTER TABLE deployments ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN standby INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deployments ADD COLUMN failure TEXT;
+    ALTER TABLE transfers ADD COLUMN probe INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX deployments_by_version ON deployments (function, version, id);
+    ALTER TABLE transfers ADD COLUMN rtt_s REAL;
+", "
+    ALTER TABLE measurements ADD COLUMN items_by TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE measurements ADD COLUMN cloud_runtime TEXT;
+    ALTER TABLE measurements ADD COLUMN cloud_saved REAL NOT NULL DEFAULT 0;
+    ALTER TABLE measurements ADD COLUMN cloud_lost REAL NOT NULL DEFAULT 0;
+    ALTER TABLE measurements ADD COLUMN cloud_used REAL NOT NULL DEFAULT 0;
+    CREATE INDEX measurements_raced ON measurements (function, mode, cloud_runtime)
+        WHERE cloud_runtime IS NOT NULL;
 "];
 
 /// Brings the database to the newest schema.

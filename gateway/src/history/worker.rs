@@ -1,7 +1,8 @@
 //! The thread that owns the database, and the handle to it.
 
 use super::records::{
-    DeploymentRecord, FunctionRecord, Measurement, ModelRecord, Parts, TransferRecord,
+    AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
+    TransferRecord,
 };
 use super::schema;
 use crate::function::FunctionObject;
@@ -15,7 +16,7 @@ use tracing::error;
 /// Records that may wait to be written; more are dropped and counted, so that a slow disk never
 /// stops a request.
 const WAITING: usize = 16 * 1024;
-/// Measurements kept; older ones go.
+/// Measurements kept, and as many deployments and transfers; older ones go.
 const KEPT: i64 = 1_000_000;
 
 /// Why the history could not do something.
@@ -47,6 +48,7 @@ enum Order {
     Measurement(Box<Measurement>),
     Deployment(DeploymentRecord),
     Transfer(TransferRecord),
+    LinkProbe(LinkProbe),
 }
 
 /// Handle to the history.
@@ -117,6 +119,11 @@ impl History {
     /// Records a transfer.
     pub fn transferred(&self, transfer: TransferRecord) {
         self.record(Order::Transfer(transfer));
+    }
+
+    /// Records a probe of a link.
+    pub fn link_probed(&self, probe: LinkProbe) {
+        self.record(Order::LinkProbe(probe));
     }
 
     /// Stores a function; on disk when this returns.
@@ -251,6 +258,34 @@ impl History {
         .await
     }
 
+    /// What races cost the cloud, in sum over the measurements that are kept.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn account(&self) -> Result<Vec<AccountRow>, HistoryError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT function, mode, cloud_runtime, count(*), sum(instr('+' || runtime || '+', '+' || cloud_runtime || '+') = 0), sum(cloud_saved), sum(cloud_lost), sum(cloud_used) \
+                 FROM measurements WHERE cloud_runtime IS NOT NULL GROUP BY function, mode, cloud_runtime ORDER BY function, mode, cloud_runtime",
+            )?;
+            let uint = |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+            let rows = statement.query_map([], |row| {
+                Ok(AccountRow {
+                    function: row.get(0)?,
+                    mode: row.get(1)?,
+                    runtime: row.get(2)?,
+                    races: uint(row, 3)?,
+                    edge_wins: uint(row, 4)?,
+                    saved_s: row.get(5)?,
+                    lost_s: row.get(6)?,
+                    used_s: row.get(7)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// The newest deployments, the oldest of them first.
     ///
     /// # Errors
@@ -258,26 +293,78 @@ impl History {
     pub async fn deployments(&self, limit: u32) -> Result<Vec<DeploymentRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT * FROM (SELECT id, at, function, runtime, seconds, emulated_s, ok FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
+                "SELECT * FROM (SELECT * FROM deployments ORDER BY id DESC LIMIT ?1) ORDER BY id",
             )?;
-            let rows = statement.query_map([limit], |row| {
-                Ok(DeploymentRecord { at: row.get(1)?, function: row.get(2)?, runtime: row.get(3)?, seconds: row.get(4)?, emulated_s: row.get(5)?, ok: row.get(6)? })
-            })?;
+            let rows = statement.query_map([limit], deployment)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// The newest transfers, the oldest of them first.
+    /// The newest deployments of a function's version, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn deployments_of(
+        &self,
+        function: &str,
+        version: &str,
+        limit: u32,
+    ) -> Result<Vec<DeploymentRecord>, HistoryError> {
+        let (function, version) = (function.to_owned(), version.to_owned());
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT * FROM (SELECT * FROM deployments WHERE function = ?1 AND version = ?2 ORDER BY id DESC LIMIT ?3) ORDER BY id",
+            )?;
+            let rows = statement.query_map(params![function, version, limit], deployment)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest transfers of packages, the oldest of them first.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn transfers(&self, limit: u32) -> Result<Vec<TransferRecord>, HistoryError> {
         self.ask(move |connection| {
             let mut statement =
-                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds FROM transfers WHERE probe = 0 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
+            let rows = statement.query_map([limit], transfer)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The newest probes of links, the oldest of them first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn link_probes(&self, limit: u32) -> Result<Vec<LinkProbe>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement =
+                connection.prepare("SELECT * FROM (SELECT id, at, site, bytes, seconds, rtt_s FROM transfers WHERE probe = 1 ORDER BY id DESC LIMIT ?1) ORDER BY id")?;
             let rows = statement.query_map([limit], |row| {
-                Ok(TransferRecord { at: row.get(1)?, site: row.get(2)?, bytes: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0), seconds: row.get(4)? })
+                let rtt_s: Option<f64> = row.get(5)?;
+                Ok(LinkProbe { transfer: transfer(row)?, rtt_s: rtt_s.unwrap_or(0.0) })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Bytes that probes have sent to each site since a moment (seconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn link_probed_since(&self, since: f64) -> Result<Vec<(String, u64)>, HistoryError> {
+        self.ask(move |connection| {
+            let mut statement = connection.prepare(
+                "SELECT site, sum(bytes) FROM transfers WHERE probe = 1 AND at >= ?1 GROUP BY site",
+            )?;
+            let rows = statement.query_map([since], |row| {
+                let bytes: i64 = row.get(1)?;
+                Ok((row.get(0)?, u64::try_from(bytes).unwrap_or(0)))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -332,7 +419,10 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
                         insert_measurement(&transaction, &measurement)?
                     }
                     Order::Deployment(deployment) => insert_deployment(&transaction, &deployment)?,
-                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer)?,
+                    Order::Transfer(transfer) => insert_transfer(&transaction, &transfer, None)?,
+                    Order::LinkProbe(probe) => {
+                        insert_transfer(&transaction, &probe.transfer, Some(probe.rtt_s))?;
+                    }
                     Order::Job(job) => {
                         jobs.push(job);
                         break;
@@ -354,19 +444,23 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
 fn insert_measurement(transaction: &Transaction<'_>, m: &Measurement) -> rusqlite::Result<()> {
     let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let predicted = |part: fn(&Parts) -> f64| m.predicted.as_ref().map(part);
+    let race = m.race.as_ref();
+    let raced = |seconds: fn(&Race) -> f64| race.map_or(0.0, seconds);
     transaction.prepare_cached(
-        "INSERT INTO measurements VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+        "INSERT INTO measurements (invocation, at, function, version, action, runtime, site, mode, items, bytes, start, \
+         pred_queueing, pred_transfer, pred_deployment, pred_processing, pred_low90, pred_high90, \
+         act_queueing, act_transfer, act_deployment, act_processing, outcome, model, emulated, \
+         items_by, cloud_runtime, cloud_saved, cloud_lost, cloud_used) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
     )?.execute(params![
         m.invocation, m.at, m.function, m.version, m.action, m.runtime, m.site, m.mode, int(m.items), int(m.bytes), m.start,
         predicted(|p| p.queueing), predicted(|p| p.transfer), predicted(|p| p.deployment), predicted(|p| p.processing),
         m.predicted_90.map(|i| i.0), m.predicted_90.map(|i| i.1),
-        m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated
+        m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated,
+        serde_json::to_string(&m.items_by).unwrap_or_default(), race.map(|r| &r.runtime),
+        raced(|r| r.saved_s), raced(|r| r.lost_s), raced(|r| r.used_s)
     ])?;
-    let id = transaction.last_insert_rowid();
-    if id % 1000 == 0 {
-        transaction.execute("DELETE FROM measurements WHERE id <= ?1", [id - KEPT])?;
-    }
-    Ok(())
+    keep_newest(transaction, "measurements")
 }
 
 fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
@@ -388,6 +482,15 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         }),
         _ => None,
     };
+    let race = match row.get::<_, Option<String>>("cloud_runtime")? {
+        Some(runtime) => Some(Race {
+            runtime,
+            saved_s: row.get("cloud_saved")?,
+            lost_s: row.get("cloud_lost")?,
+            used_s: row.get("cloud_used")?,
+        }),
+        None => None,
+    };
     let predicted_90 = Option::zip(row.get("pred_low90")?, row.get("pred_high90")?);
     Ok(Measurement {
         invocation: row.get("invocation")?,
@@ -403,6 +506,7 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         start: row.get("start")?,
         predicted,
         predicted_90,
+        predicted_50: None,
         actual: Parts {
             queueing: row.get("act_queueing")?,
             transfer: row.get("act_transfer")?,
@@ -412,27 +516,68 @@ fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         outcome: row.get("outcome")?,
         model: row.get("model")?,
         emulated: row.get("emulated")?,
+        items_by: serde_json::from_str(&row.get::<_, String>("items_by")?).unwrap_or_default(),
+        race,
+    })
+}
+
+fn deployment(row: &Row<'_>) -> rusqlite::Result<DeploymentRecord> {
+    Ok(DeploymentRecord {
+        at: row.get("at")?,
+        function: row.get("function")?,
+        version: row.get("version")?,
+        runtime: row.get("runtime")?,
+        seconds: row.get("seconds")?,
+        emulated_s: row.get("emulated_s")?,
+        ok: row.get("ok")?,
+        probe: row.get("probe")?,
+        standby: row.get("standby")?,
+        failure: row.get("failure")?,
     })
 }
 
 fn insert_deployment(transaction: &Transaction<'_>, d: &DeploymentRecord) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok],
+        "INSERT INTO deployments (at, function, runtime, seconds, emulated_s, ok, version, probe, standby, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![d.at, d.function, d.runtime, d.seconds, d.emulated_s, d.ok, d.version, d.probe, d.standby, d.failure],
     )?;
-    Ok(())
+    keep_newest(transaction, "deployments")
 }
 
-fn insert_transfer(transaction: &Transaction<'_>, t: &TransferRecord) -> rusqlite::Result<()> {
+fn transfer(row: &Row<'_>) -> rusqlite::Result<TransferRecord> {
+    Ok(TransferRecord {
+        at: row.get("at")?,
+        site: row.get("site")?,
+        bytes: u64::try_from(row.get::<_, i64>("bytes")?).unwrap_or(0),
+        seconds: row.get("seconds")?,
+    })
+}
+
+fn insert_transfer(
+    transaction: &Transaction<'_>,
+    t: &TransferRecord,
+    probed_rtt_s: Option<f64>,
+) -> rusqlite::Result<()> {
     transaction.execute(
-        "INSERT INTO transfers (at, site, bytes, seconds) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO transfers (at, site, bytes, seconds, probe, rtt_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             t.at,
             t.site,
             i64::try_from(t.bytes).unwrap_or(i64::MAX),
-            t.seconds
+            t.seconds,
+            probed_rtt_s.is_some(),
+            probed_rtt_s
         ],
     )?;
+    keep_newest(transaction, "transfers")
+}
+
+/// Every now and then removes what is older than the newest [`KEPT`] of a table; called after an insertion.
+fn keep_newest(transaction: &Transaction<'_>, table: &'static str) -> rusqlite::Result<()> {
+    let id = transaction.last_insert_rowid();
+    if id % 1000 == 0 {
+        transaction.execute(&format!("DELETE FROM {table} WHERE id <= ?1"), [id - KEPT])?;
+    }
     Ok(())
 }
 
@@ -457,6 +602,15 @@ mod tests {
             }),
             predicted_90: Some((1.0, 3.0)),
             items: 7,
+            mode: "duplicator".to_owned(),
+            runtime: "edge".to_owned(),
+            items_by: [("edge".to_owned(), 7)].into(),
+            race: Some(Race {
+                runtime: "gpu1".to_owned(),
+                saved_s: 0.0,
+                lost_s: 2.5,
+                used_s: 0.0,
+            }),
             ..Measurement::default()
         };
         {
@@ -482,6 +636,9 @@ mod tests {
                 .expect("read"),
             [measured]
         );
+        let account = history.account().await.expect("read");
+        assert_eq!((account.len(), account[0].races), (1, 1));
+        assert_eq!((account[0].edge_wins, account[0].lost_s), (1, 2.5));
         assert_eq!(history.next_model("hi").await.expect("read"), 2);
         assert_eq!(history.models("hi").await.expect("read")[0].version, "v1");
         assert!(

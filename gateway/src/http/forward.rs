@@ -202,7 +202,8 @@ pub(super) async fn forward(
         action: wanted.action(),
         features: Features::new(wanted.items.unwrap_or(1) as f64, wanted.bytes as f64),
         pinned: wanted.runtime.as_deref(),
-        avoid: None,
+        avoid: &[],
+        deadline_s: wanted.deadline_s(),
     };
     if length.is_none_or(|length| length > REPLAYABLE) {
         let upload = Upload::Streaming(body, limit, Arc::default());
@@ -224,8 +225,15 @@ pub(super) async fn forward(
             failure,
             again: None,
         }) => Err(failure),
-        Err(Failed { again: avoid, .. }) => {
-            let ask = Ask { avoid, ..ask };
+        Err(Failed {
+            again: Some(failed),
+            ..
+        }) => {
+            let avoid = [failed];
+            let ask = Ask {
+                avoid: &avoid,
+                ..ask
+            };
             send(gateway, deployed, again, upload(), &ask, wanted)
                 .await
                 .map_err(|failed| failed.failure)
@@ -234,33 +242,35 @@ pub(super) async fn forward(
 }
 
 /// A place in a pod, of the version that is in force by then: one that was replaced meanwhile hands the
-/// request on to the next.
+/// request on to the next. Where a runtime gives none, the request is placed on another, if any is left.
 async fn acquire(
     gateway: &Gateway,
     deployed: &mut Arc<Deployed>,
     ask: &Ask<'_>,
 ) -> Result<(Placed, Lease), Failed> {
+    let mut avoid = ask.avoid.to_vec();
     loop {
-        let placed = gateway.scheduler.place(deployed, ask)?;
+        let ask = Ask {
+            avoid: &avoid,
+            ..*ask
+        };
+        let placed = gateway.scheduler.place(deployed, &ask)?;
         let pool = deployed
             .pool(placed.runtime)
             .ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
         let expected = Expected {
             processing_s: placed.estimate.processing.mean,
         };
-        let error = match pool.acquire(expected).await {
+        let elsewhere = || ask.pinned.is_none() && deployed.elsewhere(placed.runtime);
+        let error = match pool.acquire_or_give_way(expected, elsewhere).await {
             Ok(lease) => return Ok((placed, lease)),
             Err(error) => error,
         };
         let newer = gateway.functions.get(deployed.function.name());
         match newer.filter(|newer| !Arc::ptr_eq(newer, deployed)) {
             Some(newer) if matches!(error, AcquireError::Closed) => *deployed = newer,
-            _ => {
-                return Err(Failed {
-                    again: ask.pinned.is_none().then_some(placed.runtime),
-                    failure: error.into(),
-                });
-            }
+            _ if elsewhere() && !avoid.contains(&placed.runtime) => avoid.push(placed.runtime),
+            _ => return Err(error.into()),
         }
     }
 }
@@ -382,12 +392,13 @@ fn respond(
             action: wanted.action().to_owned(),
             runtime: info.name.clone(),
             site: info.site.clone(),
-            mode: wanted.mode_name().to_owned(),
+            mode: wanted.single_mode().name().to_owned(),
             items: wanted.items.unwrap_or(1),
             bytes: wanted.bytes,
             start: lease.start.name().to_owned(),
             predicted: placed.parts(),
             predicted_90: placed.interval_90(),
+            predicted_50: placed.interval_50(),
             outcome: if ok {
                 "ok".to_owned()
             } else {

@@ -3,12 +3,13 @@
 use super::Body;
 use super::answer::json;
 use super::invoke::query;
-use super::views::{FunctionView, GatewayInfo, PredictView, RuntimeView};
+use super::views::{FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView};
 use crate::failure::Failure;
-use crate::function::FunctionObject;
+use crate::function::{FunctionObject, Input};
 use crate::gateway::Gateway;
 use crate::requester::emulated;
-use crate::scheduler::Ask;
+use crate::runnable::Deployed;
+use crate::scheduler::{Ask, LinkView};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use stoic_placement::Features;
+use stoic_placement::modes::Work;
 
 /// Largest function object.
 const OBJECT_LIMIT: usize = 1 << 20;
@@ -90,31 +92,75 @@ async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, name: Option
     Ok(json(status, &FunctionView::of(&deployed)))
 }
 
-/// `GET /v1/functions/{name}/predict?items=N&bytes=B&action=A`.
+/// `GET /v1/functions/{name}/predict?items=N&bytes=B&action=A&deadline=D&mode=M&explain=true`.
 pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
     let deployed = gateway
         .functions
         .get(name)
         .ok_or_else(|| Failure::unknown_function(name))?;
     let parameters = query(uri)?;
-    known(&parameters, &["items", "bytes", "action"])?;
+    known(
+        &parameters,
+        &["items", "bytes", "action", "deadline", "mode", "explain"],
+    )?;
     let items: u64 = number(&parameters, "items")?.unwrap_or(1);
     let bytes: u64 = number(&parameters, "bytes")?.unwrap_or(0);
     let action = parameters.get("action").map_or("infer", String::as_str);
+    let deadline_s = deadline(&parameters)?;
+    let mode = predicted_mode(&parameters)?;
+    let explain = flag(&parameters, "explain")?;
     let ask = Ask {
         action,
         features: Features::new(items as f64, bytes as f64),
         pinned: None,
-        avoid: None,
+        avoid: &[],
+        deadline_s,
     };
-    let (choice, reason) = match gateway.scheduler.place(&deployed, &ask) {
+    let (mut choice, mut reason) = match gateway.scheduler.choose(&deployed, &ask) {
         Ok(placed) => (
             Some(gateway.scheduler.runtimes()[placed.runtime].name.clone()),
             placed.reason.to_string(),
         ),
         Err(error) => (None, error.to_string()),
     };
-    let runtimes = gateway.scheduler.predict(&deployed, &ask);
+    let runtimes = match explain {
+        true => gateway.scheduler.predict_explained(&deployed, &ask),
+        false => gateway.scheduler.predict(&deployed, &ask),
+    };
+    let mut modes = Vec::new();
+    if explain || mode != "selector" {
+        // A batch of inferences can be divided and repeated; what makes a model, or a request that
+        // passes through, cannot.
+        let divisible = deployed.function.object.spec.input == Input::Batch && action == "infer";
+        let work = Work {
+            items: usize::try_from(items).unwrap_or(usize::MAX),
+            divisible,
+            repeatable: divisible,
+        };
+        if let Ok((all, best, why)) = gateway.scheduler.forecast(&deployed, &ask, &work) {
+            let meant = match mode {
+                "selector" => None,
+                "auto" => Some((best, why)),
+                _ => {
+                    let found = all.iter().find(|forecast| forecast.mode == mode).cloned();
+                    let none = format!(
+                        "mode {mode} is not possible: too little is known, or there are too few runtimes"
+                    );
+                    let why = found
+                        .as_ref()
+                        .map_or(none, |f| format!("{mode}, expected {:.3} s", f.expected_s));
+                    reason.clone_from(&why);
+                    choice = choice.filter(|_| found.is_some());
+                    found.map(|found| (found, why))
+                }
+            };
+            if let Some((forecast, why)) = meant {
+                choice = Some(forecast.runtimes.join("+"));
+                reason = why;
+            }
+            modes = all;
+        }
+    }
     Ok(json(
         StatusCode::OK,
         &PredictView {
@@ -122,11 +168,64 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
             action: action.to_owned(),
             items,
             bytes,
+            deadline_s,
+            mode: mode.to_owned(),
+            modes,
             runtimes,
             choice,
             reason,
         },
     ))
+}
+
+/// Modes that can be asked about.
+const MODES: [&str; 5] = ["selector", "hedged", "duplicator", "cooperative", "auto"];
+
+fn predicted_mode(parameters: &BTreeMap<String, String>) -> Result<&'static str, Failure> {
+    let Some(wanted) = parameters.get("mode") else {
+        return Ok(MODES[0]);
+    };
+    MODES
+        .into_iter()
+        .find(|mode| mode == wanted)
+        .ok_or_else(|| {
+            let detail = format!(
+                "there is no mode `{wanted}` to predict; there are: {}",
+                MODES.join(", ")
+            );
+            Failure::new(400, "unknown_mode", detail)
+        })
+}
+
+/// A length of time such as `30s`, or a number of seconds.
+fn deadline(parameters: &BTreeMap<String, String>) -> Result<Option<f64>, Failure> {
+    let Some(value) = parameters.get("deadline") else {
+        return Ok(None);
+    };
+    let seconds = value.parse::<f64>().ok().or_else(|| {
+        let duration = humantime::parse_duration(value).ok()?;
+        Some(duration.as_secs_f64())
+    });
+    match seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(Failure::new(
+            400,
+            "query_invalid",
+            format!("deadline must be a length of time such as 30s, not `{value}`"),
+        )),
+    }
+}
+
+fn flag(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Failure> {
+    match parameters.get(name).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(value) => Err(Failure::new(
+            400,
+            "query_invalid",
+            format!("{name} must be true or false, not `{value}`"),
+        )),
+    }
 }
 
 /// `GET /v1/functions/{name}/models`.
@@ -136,6 +235,16 @@ pub(super) async fn models(gateway: &Gateway, name: &str) -> Answer {
 
 /// `GET /v1/runtimes`.
 pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
+    let functions = gateway.functions.all();
+    let standings = |runtime: usize| -> Vec<RuntimeFunction> {
+        let of = |deployed: &Arc<Deployed>| {
+            Some(RuntimeFunction {
+                function: deployed.function.name().to_owned(),
+                standing: deployed.pool(runtime)?.standing(),
+            })
+        };
+        functions.iter().filter_map(of).collect()
+    };
     let view = |(index, info): (usize, &crate::scheduler::RuntimeInfo)| {
         let config = gateway.config.runtimes.get(&info.name);
         let link = gateway.scheduler.link(index);
@@ -149,6 +258,10 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
                 .filter(|bandwidth| bandwidth.is_finite()),
             rtt_s: link.rtt_s,
             emulated: emulated(info.link_emulated, info.deployment_emulated),
+            price: info.price,
+            available: standings(index).iter().all(|f| f.standing.available),
+            link: LinkView::of(&gateway.scheduler.link_state(index)),
+            functions: standings(index),
         }
     };
     let all: Vec<RuntimeView> = gateway
@@ -186,6 +299,11 @@ pub(super) async fn measurements(gateway: &Gateway, uri: &Uri) -> Answer {
         )
         .await?;
     Ok(json(StatusCode::OK, &found))
+}
+
+/// `GET /v1/account`: what races between edge and cloud saved the cloud, and cost it.
+pub(super) async fn account(gateway: &Gateway) -> Answer {
+    Ok(json(StatusCode::OK, &gateway.history.account().await?))
 }
 
 /// `GET /v1/info`.

@@ -7,6 +7,7 @@ use crate::config::nearest;
 use crate::failure::Failure;
 use crate::function::Input;
 use crate::gateway::{Gateway, new_id};
+use crate::mode::Mode;
 use crate::requester::batch::{self, BatchAnswer, BatchJob};
 use crate::requester::events::{Event, Events};
 use crate::requester::package;
@@ -26,8 +27,8 @@ use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Modes that this gateway knows.
-const MODES: [&str; 2] = ["pinned", "selector"];
+/// Longest deadline that may be asked for.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Types that curl sends when it is told none; no function takes them.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -39,7 +40,11 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) invocation: String,
+    /// The mode, where one was asked for; a runtime alone pins.
+    pub(super) mode: Option<Mode>,
     pub(super) runtime: Option<String>,
+    /// Time from the arrival by which the answer is wanted.
+    pub(super) deadline: Option<Duration>,
     pub(super) items: Option<u64>,
     pub(super) action: Option<String>,
     /// Size of the body, where it was told; else zero.
@@ -62,39 +67,10 @@ impl Wanted {
             },
         };
         let runtime = text(headers::RUNTIME)?;
-        let mode = text(headers::MODE)?;
-        match mode {
-            Some(mode) if !MODES.contains(&mode) => {
-                let hint = nearest::nearest(mode, MODES.into_iter())
-                    .map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
-                return Err(Failure::new(
-                    400,
-                    "unknown_mode",
-                    format!(
-                        "there is no mode `{mode}`; there are: {}{hint}",
-                        MODES.join(", ")
-                    ),
-                ));
-            }
-            Some("pinned") if runtime.is_none() => {
-                return Err(Failure::new(
-                    400,
-                    "runtime_missing",
-                    format!("mode pinned needs a runtime in header {}", headers::RUNTIME),
-                ));
-            }
-            Some("selector") if runtime.is_some() => {
-                return Err(Failure::new(
-                    400,
-                    "mode_conflict",
-                    format!(
-                        "mode selector chooses the runtime itself: leave header {} out",
-                        headers::RUNTIME
-                    ),
-                ));
-            }
-            _ => {}
-        }
+        let mode = text(headers::MODE)?
+            .map(|text| mode(text, runtime))
+            .transpose()?;
+        let deadline = text(headers::DEADLINE)?.map(deadline).transpose()?;
         let items = match text(headers::ITEMS)? {
             None => None,
             Some(value) => Some(
@@ -129,7 +105,9 @@ impl Wanted {
         }
         Ok(Self {
             invocation,
+            mode: mode.or(runtime.map(|_| Mode::Pinned)),
             runtime: runtime.map(str::to_owned),
+            deadline,
             items,
             action: action.map(str::to_owned),
             bytes: 0,
@@ -140,13 +118,116 @@ impl Wanted {
         self.action.as_deref().unwrap_or("infer")
     }
 
-    pub(super) fn mode_name(&self) -> &'static str {
-        if self.runtime.is_some() {
-            "pinned"
-        } else {
-            "selector"
+    /// The mode of an invocation that passes straight through: it is on one runtime.
+    pub(super) fn single_mode(&self) -> Mode {
+        match self.mode {
+            Some(Mode::Pinned) => Mode::Pinned,
+            _ => Mode::Selector,
         }
     }
+
+    /// Seconds that are left until the deadline, from now, where there is one.
+    pub(super) fn deadline_s(&self) -> Option<f64> {
+        self.deadline.map(|deadline| deadline.as_secs_f64())
+    }
+}
+
+/// Reads a mode, and whether a runtime may be named beside it.
+fn mode(text: &str, runtime: Option<&str>) -> Result<Mode, Failure> {
+    let names = Mode::ALL.map(Mode::name);
+    let Ok(mode) = text.parse::<Mode>() else {
+        let hint = nearest::nearest(text, names.into_iter())
+            .map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
+        let all = names.join(", ");
+        let detail = format!("there is no mode `{text}`; there are: {all}{hint}");
+        return Err(Failure::new(400, "unknown_mode", detail));
+    };
+    match mode {
+        Mode::Pinned if runtime.is_none() => {
+            let detail = format!("mode pinned needs a runtime in header {}", headers::RUNTIME);
+            Err(Failure::new(400, "runtime_missing", detail))
+        }
+        Mode::Selector | Mode::Auto if runtime.is_some() => {
+            let detail = format!(
+                "mode {mode} chooses the runtime itself: leave header {} out",
+                headers::RUNTIME
+            );
+            Err(Failure::new(400, "mode_conflict", detail))
+        }
+        mode => Ok(mode),
+    }
+}
+
+/// Reads a deadline such as `30s`.
+fn deadline(text: &str) -> Result<Duration, Failure> {
+    let parsed = humantime::parse_duration(text).ok();
+    let sane = parsed.filter(|time| !time.is_zero() && *time <= LONGEST_DEADLINE);
+    sane.ok_or_else(|| {
+        let name = headers::DEADLINE;
+        let detail =
+            format!("header {name} must be a time from now such as 30s or 2m, not `{text}`");
+        Failure::new(400, "header_invalid", detail)
+    })
+}
+
+/// Whether the function can be run in a mode that takes several runtimes.
+fn possible(
+    gateway: &Gateway,
+    deployed: &Deployed,
+    wanted: &Wanted,
+    mode: Mode,
+) -> Result<(), Failure> {
+    let spec = &deployed.function.object.spec;
+    let impossible = |detail: String| Err(Failure::new(400, "mode_impossible", detail));
+    let name = deployed.function.name();
+    if spec.input == Input::Request {
+        return match mode.several() {
+            true => impossible(format!(
+                "mode {mode} works batches, and {name} has `input: request`"
+            )),
+            false => Ok(()),
+        };
+    }
+    if !mode.several() {
+        return Ok(());
+    }
+    let runtimes = gateway.scheduler.runtimes().iter().enumerate();
+    let allowed = runtimes.filter(|(index, _)| deployed.pool(*index).is_some());
+    let (remote, home): (Vec<_>, Vec<_>) = allowed.partition(|(_, info)| info.remote);
+    if let Some(runtime) = &wanted.runtime
+        && home.iter().any(|(_, info)| info.name == *runtime)
+    {
+        return impossible(format!(
+            "mode {mode} takes a cloud runtime in header {}, and `{runtime}` is at the edge",
+            headers::RUNTIME
+        ));
+    }
+    if remote.is_empty() {
+        return impossible(format!(
+            "mode {mode} needs a cloud runtime, and {name} has none"
+        ));
+    }
+    if mode == Mode::Hedged {
+        return Ok(());
+    }
+    if home.is_empty() {
+        return impossible(format!(
+            "mode {mode} needs an edge runtime, and {name} has none"
+        ));
+    }
+    if wanted.action() != "infer" {
+        return impossible(format!(
+            "mode {mode} is for inference; action `{}` runs in one place",
+            wanted.action()
+        ));
+    }
+    if mode == Mode::Cooperative && !spec.divisible {
+        let detail = format!(
+            "the batches of {name} cannot be divided: its function.yaml does not say `divisible: true`"
+        );
+        return Err(Failure::new(400, "function_indivisible", detail));
+    }
+    Ok(())
 }
 
 /// An invocation that may go in.
@@ -203,6 +284,15 @@ fn admit(gateway: &Gateway, name: &str, request: &Request<Incoming>) -> Result<A
             return Err(Failure::new(400, "unknown_runtime", detail));
         }
     }
+    match wanted.mode {
+        Some(mode) => possible(gateway, &deployed, &wanted, mode)?,
+        None => {
+            // A default is a wish: what a function cannot do, it is not asked for.
+            let mode = gateway.config.placement.mode;
+            let can = possible(gateway, &deployed, &wanted, mode).is_ok();
+            wanted.mode = Some(if can { mode } else { Mode::Selector });
+        }
+    }
     let limit = gateway.config.body_limit;
     if wanted.bytes > limit.as_u64() {
         let detail = format!("the body is over the limit of {limit}");
@@ -256,8 +346,10 @@ async fn run_batch(
         invocation: wanted.invocation.clone(),
         deployed: Arc::clone(deployed),
         action: wanted.action().to_owned(),
-        pinned: wanted.runtime.clone(),
-        mode: wanted.mode_name().to_owned(),
+        mode: wanted.mode.unwrap_or_default(),
+        runtime: wanted.runtime.clone(),
+        bootstrap: false,
+        deadline: wanted.deadline,
         parameters: query(&head.uri)?,
         at: unix_now(),
     };
@@ -327,6 +419,15 @@ async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>
         }
     };
     put(headers::REASON, &answer.reason);
+    put(headers::MODE, &m.mode);
+    if !m.items_by.is_empty() {
+        let by: Vec<String> = m.items_by.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        put(headers::ITEMS_BY, &by.join(";"));
+    }
+    if let Some(race) = &m.race {
+        put(headers::CLOUD_SAVED, &format!("{:.4}", race.saved_s));
+        put(headers::CLOUD_LOST, &format!("{:.4}", race.lost_s));
+    }
     put(headers::ITEMS, &answer.done.items.to_string());
     if let Some(model) = &m.model {
         put(headers::MODEL, model);

@@ -17,4 +17,7 @@ mod views;
 pub use body::Body;
 pub use openapi::OPENAPI;
 pub use server::Front;
-pub use views::{FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeView};
+pub use views::{
+    FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction,
+    RuntimeView,
+};

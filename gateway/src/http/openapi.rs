@@ -8,13 +8,18 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 mod tests {
     use super::OPENAPI;
     use crate::function::FunctionObject;
-    use crate::history::{Measurement, ModelRecord, Parts};
+    use crate::history::{AccountRow, Measurement, ModelRecord, Parts, Race};
     use crate::http::routes::PATHS;
-    use crate::http::{FunctionStatus, FunctionView, GatewayInfo, PredictView, RuntimeView};
-    use crate::pods::PodView;
+    use crate::http::{
+        FunctionStatus, FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView,
+    };
+    use crate::pods::{LastDeployment, LastProbe, PodView, Standing};
     use crate::requester::events::Event;
     use crate::runnable::Bootstrap;
-    use crate::scheduler::RuntimeEstimate;
+    use crate::scheduler::{
+        Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RecentAccuracy,
+        RunningView, RuntimeEstimate,
+    };
     use serde::Serialize;
     use serde_json::Value;
     use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +93,10 @@ mod tests {
             headers::MODEL,
             headers::REASON,
             headers::ITEMS,
+            headers::MODE,
+            headers::ITEMS_BY,
+            headers::CLOUD_SAVED,
+            headers::CLOUD_LOST,
             "server-timing",
         ] {
             assert!(answered.contains(name), "{name}");
@@ -95,6 +104,7 @@ mod tests {
         for name in [
             headers::RUNTIME,
             headers::MODE,
+            headers::DEADLINE,
             headers::ITEMS,
             headers::ACTION,
         ] {
@@ -167,14 +177,88 @@ mod tests {
             predicted: Some(Parts::default()),
             predicted_90: Some((0.5, 1.5)),
             model: Some(text()),
+            items_by: BTreeMap::from([(text(), 1)]),
+            race: Some(Race::default()),
             ..Measurement::default()
+        }
+    }
+
+    fn recent() -> RecentAccuracy {
+        RecentAccuracy {
+            outcomes: 1,
+            mae_s: Some(0.5),
+            pmae: Some(0.5),
+            coverage_90: Some(0.5),
+        }
+    }
+
+    fn link() -> LinkView {
+        LinkView {
+            bandwidth_bytes_per_s: 1.5,
+            rtt_s: 0.5,
+            points: 1,
+            transfer_at: Some(0.5),
+            probe_at: Some(0.5),
+            recent: recent(),
+        }
+    }
+
+    fn standing() -> Standing {
+        Standing {
+            available: true,
+            watched: true,
+            probing: true,
+            unavailable_since: Some(0.5),
+            reason: Some(text()),
+            last_deployment: Some(LastDeployment {
+                at: 0.5,
+                seconds: 0.5,
+                probe: true,
+            }),
+            last_probe: Some(LastProbe {
+                at: 0.5,
+                outcome: "ready".to_owned(),
+                seconds: Some(0.5),
+                reason: Some(text()),
+            }),
+            probes_today: 1,
+            probed_today_s: 0.5,
+            next_probe: Some(0.5),
+        }
+    }
+
+    fn explanation() -> Explanation {
+        Explanation {
+            standing: standing(),
+            load: LoadView {
+                places: 1,
+                free: 0,
+                running: vec![RunningView {
+                    predicted_s: 0.5,
+                    elapsed_s: 0.5,
+                }],
+                waiting: vec![0.5],
+                deploying_s: Some(0.5),
+                may_grow: true,
+            },
+            link: Some(link()),
+            parts: vec![PartExplanation {
+                part: "queueing".to_owned(),
+                estimator: text(),
+                points: 1,
+                detail: text(),
+                recent_error: Some(0.5),
+                recent: recent(),
+            }],
+            chance: Some(0.5),
+            price: Some(0.5),
         }
     }
 
     #[test]
     fn views_are_as_described() {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
-            annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, runtimes: [edge], standby: \
+            annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
             {edge: 1}, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);
@@ -203,6 +287,13 @@ mod tests {
                 bandwidth_bytes_per_s: Some(1.5),
                 rtt_s: 0.5,
                 emulated: text(),
+                price: Some(0.5),
+                available: true,
+                link: Some(link()),
+                functions: vec![RuntimeFunction {
+                    function: text(),
+                    standing: standing(),
+                }],
             },
         );
         let part = Part::ZERO;
@@ -213,6 +304,7 @@ mod tests {
             cold: false,
             emulated: text(),
             estimate: Estimate::of(part, part, part, part),
+            explanation: Some(Box::new(explanation())),
         };
         check(
             "Prediction",
@@ -221,6 +313,14 @@ mod tests {
                 action: text(),
                 items: 1,
                 bytes: 2,
+                deadline_s: Some(1.5),
+                mode: "auto".to_owned(),
+                modes: vec![ModeForecast {
+                    mode: "selector".to_owned(),
+                    runtimes: vec![text()],
+                    expected_s: 0.5,
+                    price: 0.5,
+                }],
                 runtimes: vec![estimate],
                 choice: Some(text()),
                 reason: text(),
@@ -240,6 +340,7 @@ mod tests {
                 model: Some(text()),
                 running: 0,
                 served: 1,
+                probe: false,
                 age_s: 0.5,
                 state_age_s: 0.5,
             },
@@ -264,6 +365,7 @@ mod tests {
             },
         );
         check("Measurement", &measurement());
+        check("AccountRow", &AccountRow::default());
         let problem = Problem {
             invocation: Some(text()),
             ..Problem::new(404, "unknown_function", "there is none")
@@ -287,6 +389,7 @@ mod tests {
                 Event::Placed {
                     runtime: text(),
                     site: text(),
+                    mode: text(),
                     predicted_s: Some(0.5),
                     predicted_90: Some((0.5, 1.5)),
                     reason: text(),
@@ -295,6 +398,7 @@ mod tests {
             (
                 "EventTransfer",
                 Event::Transfer {
+                    runtime: text(),
                     bytes: 1,
                     emulated: true,
                 },
@@ -302,6 +406,7 @@ mod tests {
             (
                 "EventWorking",
                 Event::Working {
+                    runtime: text(),
                     pod: text(),
                     start: "cold".to_owned(),
                 },
@@ -313,6 +418,16 @@ mod tests {
                     total: 2,
                     elapsed_s: 0.5,
                     stage: Some(text()),
+                    by_runtime: BTreeMap::from([(text(), 1)]),
+                },
+            ),
+            (
+                "EventResolved",
+                Event::Resolved {
+                    runtime: text(),
+                    both: true,
+                    edge_rest_s: Some(0.5),
+                    cloud_rest_s: None,
                 },
             ),
             ("EventRetry", Event::Retry { reason: text() }),

@@ -46,6 +46,7 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
         Route::Measurements => functions::measurements(gateway, &uri).await,
+        Route::Account => functions::account(gateway).await,
         Route::Result => invoke::result(gateway, of).await,
         Route::Info => Ok(functions::info(gateway)),
         Route::Health => Ok(text(
@@ -79,6 +80,7 @@ pub(super) enum Route {
     Runtimes,
     Pods,
     Measurements,
+    Account,
     Result,
     Info,
     Health,
@@ -88,7 +90,7 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 14] = [
+pub(super) const PATHS: [(&str, Route); 15] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
@@ -96,6 +98,7 @@ pub(super) const PATHS: [(&str, Route); 14] = [
     ("/v1/runtimes", Route::Runtimes),
     ("/v1/pods", Route::Pods),
     ("/v1/measurements", Route::Measurements),
+    ("/v1/account", Route::Account),
     ("/v1/invocations/{id}/result", Route::Result),
     ("/v1/info", Route::Info),
     ("/healthz", Route::Health),

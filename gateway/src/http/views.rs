@@ -2,9 +2,9 @@
 
 use crate::function::FunctionObject;
 use crate::history::ModelRecord;
-use crate::pods::PodView;
+use crate::pods::{PodView, Standing};
 use crate::runnable::{Bootstrap, Deployed};
-use crate::scheduler::RuntimeEstimate;
+use crate::scheduler::{LinkView, ModeForecast, RuntimeEstimate};
 use serde::{Deserialize, Serialize};
 
 /// A deployed function: `GET /v1/functions/{name}`.
@@ -77,6 +77,31 @@ pub struct RuntimeView {
     pub rtt_s: f64,
     /// What is emulated: `link`, `deployment`, both, or nothing.
     pub emulated: String,
+    /// What a second of one of its pods costs, where that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
+    /// Whether every function that is deployed may be placed on it.
+    #[serde(default = "yes")]
+    pub available: bool,
+    /// The link to its site, and when it was measured; none for a site without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkView>,
+    /// What is known of the deployments of each function there.
+    #[serde(default)]
+    pub functions: Vec<RuntimeFunction>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A function on a runtime.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeFunction {
+    /// The function.
+    pub function: String,
+    /// What is known of its deployments there.
+    pub standing: Standing,
 }
 
 /// A prediction: `GET /v1/functions/{name}/predict`.
@@ -90,13 +115,27 @@ pub struct PredictView {
     pub items: u64,
     /// Bytes asked about.
     pub bytes: u64,
+    /// Seconds within which the answer is wanted, where that was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
+    /// The mode asked about.
+    #[serde(default = "selector")]
+    pub mode: String,
+    /// What every possible mode is predicted to take, where that was asked about: simplest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modes: Vec<ModeForecast>,
     /// Estimates for every runtime that the function may use.
     pub runtimes: Vec<RuntimeEstimate>,
-    /// The runtime that the selector would take, if any.
+    /// The runtime that would be taken, if any; of a mode that uses several, all of them, with a `+`
+    /// between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<String>,
     /// Why, in one line.
     pub reason: String,
+}
+
+fn selector() -> String {
+    "selector".to_owned()
 }
 
 /// Published models of a function: `GET /v1/functions/{name}/models`.

@@ -1,18 +1,24 @@
 //! An emulated link: a relay on loopback that holds bytes to a bandwidth and adds half a round trip
 //! each way. All connections of a link share its bandwidth, as they would share a microwave link's.
+//!
+//! An outage can be asked for with a file: while it is there the link is down. One that holds the word
+//! `hold` holds everything back, as a link does whose packets are lost; any other breaks all connections
+//! and refuses new ones.
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+use tracing::warn;
 
 /// Bytes taken at once; at 70 Mbit/s one takes 2 ms.
 const CHUNK: usize = 16 * 1024;
@@ -23,6 +29,9 @@ const IN_FLIGHT: usize = 64;
 /// bandwidth. No byte arrives sooner for it than half a round trip after it was sent.
 const LATE: Duration = Duration::from_millis(10);
 
+/// How often the file of an outage is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// One link, shared by every relay over it.
 #[derive(Debug)]
 pub struct EmulatedLink {
@@ -31,6 +40,18 @@ pub struct EmulatedLink {
     up: Mutex<Instant>,
     down: Mutex<Instant>,
     relays: Mutex<HashMap<SocketAddr, Relay>>,
+    state: watch::Sender<State>,
+}
+
+/// Whether bytes pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// They do.
+    Up,
+    /// They wait.
+    Held,
+    /// Connections break.
+    Cut,
 }
 
 /// A listener whose connections reach a target over the link. Dropped, it closes them.
@@ -57,7 +78,52 @@ impl EmulatedLink {
             up: Mutex::new(now),
             down: Mutex::new(now),
             relays: Mutex::default(),
+            state: watch::Sender::new(State::Up),
         })
+    }
+
+    /// Takes the link down while a file is there. Looks every few milliseconds, for as long as the link
+    /// is in use.
+    pub fn down_while(self: &Arc<Self>, file: PathBuf) {
+        let link = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                look.tick().await;
+                let asked = match tokio::fs::read_to_string(&file).await {
+                    Ok(text) if text.trim() == "hold" => State::Held,
+                    Ok(_) => State::Cut,
+                    Err(_) => State::Up,
+                };
+                let Some(link) = link.upgrade() else { return };
+                let changed = link.state.send_if_modified(|state| {
+                    let changed = *state != asked;
+                    *state = asked;
+                    changed
+                });
+                if changed {
+                    warn!(file = %file.display(), state = ?asked, "an outage of the emulated link begins or ends");
+                }
+            }
+        });
+    }
+
+    /// Returns when bytes pass.
+    async fn passable(&self) -> std::io::Result<()> {
+        let mut state = self.state.subscribe();
+        let passable = state.wait_for(|state| *state != State::Held).await;
+        match passable.map(|state| *state) {
+            Ok(State::Up | State::Held) => Ok(()),
+            Ok(State::Cut) | Err(_) => Err(std::io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+
+    /// Returns when the link is cut.
+    async fn cut(&self) {
+        let mut state = self.state.subscribe();
+        if state.wait_for(|state| *state == State::Cut).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Round-trip time of the link.
@@ -102,16 +168,22 @@ impl EmulatedLink {
     async fn relay(&self, near: TcpStream, target: SocketAddr) -> std::io::Result<()> {
         // The handshake of a real connection takes one round trip.
         tokio::time::sleep(self.rtt()).await;
+        self.passable().await?;
         let far = TcpStream::connect(target).await?;
         near.set_nodelay(true)?;
         far.set_nodelay(true)?;
         let (near_read, near_write) = near.into_split();
         let (far_read, far_write) = far.into_split();
-        tokio::try_join!(
-            self.carry(near_read, far_write, &self.up),
-            self.carry(far_read, near_write, &self.down)
-        )?;
-        Ok(())
+        let both = async {
+            tokio::try_join!(
+                self.carry(near_read, far_write, &self.up),
+                self.carry(far_read, near_write, &self.down)
+            )
+        };
+        tokio::select! {
+            ended = both => ended.map(|_| ()),
+            () = self.cut() => Err(std::io::ErrorKind::ConnectionReset.into()),
+        }
     }
 
     /// Carries one direction. An error on either end ends the whole connection, so that a caller who
@@ -145,6 +217,7 @@ impl EmulatedLink {
         let write = async move {
             while let Some((due, piece)) = receive.recv().await {
                 until(due).await;
+                self.passable().await?;
                 to.write_all(&piece).await?;
             }
             to.shutdown().await
@@ -223,6 +296,41 @@ mod tests {
             large >= Duration::from_millis(200),
             "200 kB at 1 MB/s: {large:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_outage_holds_bytes_or_breaks_connections() {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let target = server.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = server.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("outage");
+        let link = EmulatedLink::new(1e9, Duration::ZERO);
+        link.down_while(file.clone());
+        let address = link.open(target).await.expect("relay");
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        let mut byte = [0];
+        stream.write_all(b"x").await.expect("sent");
+        stream.read_exact(&mut byte).await.expect("back");
+
+        std::fs::write(&file, "hold").expect("written");
+        tokio::time::sleep(LOOK * 5).await;
+        stream.write_all(b"y").await.expect("sent");
+        let held = tokio::time::timeout(LOOK * 10, stream.read_exact(&mut byte)).await;
+        assert!(held.is_err(), "nothing passes");
+        std::fs::remove_file(&file).expect("removed");
+        stream.read_exact(&mut byte).await.expect("it passes now");
+
+        std::fs::write(&file, "cut").expect("written");
+        let ended = stream.read_exact(&mut byte).await;
+        assert!(ended.is_err(), "the connection breaks");
     }
 
     /// Timers that wake a millisecond late once cost a link of 70.79 Mbit/s two fifths of it.

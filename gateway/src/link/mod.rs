@@ -5,6 +5,8 @@
 
 mod emulated;
 mod probe;
+mod store_probe;
 
 pub use emulated::{EmulatedLink, Relay};
 pub use probe::{exchange, healthy};
+pub use store_probe::{Measured, PREFIX as PROBES, probe_store};

@@ -1,17 +1,19 @@
 //! What a pool does on its own: deploys pods, keeps standbys, notices deaths, loads newer models and
 //! lets idle pods go.
 
+use super::failures::StartFailures;
 use super::pod::{Pod, PodState};
 use super::pool::{AcquireError, Deployment, Pool};
+use super::probe::Probed;
 use crate::function::PublishedModel;
-use crate::sites::{PodSpec, SiteFuture, StartError, StartedPod};
+use crate::sites::{PodSpec, SiteFuture, StartedPod};
 use std::sync::Arc;
 use std::time::Duration;
+use stoic_placement::availability::Event;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// First wait after a failed start; it doubles (paper, section 3.7).
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Longest wait between failed starts of a standby.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -27,66 +29,92 @@ pub trait Warmer: Send + Sync + std::fmt::Debug {
 }
 
 impl Pool {
-    /// Starts a pod, and again when it fails, with a wait that doubles from 100 ms.
-    pub(super) async fn deploy(self: Arc<Self>, name: Arc<str>) {
+    /// Starts a pod, and again when it fails, with a wait that doubles. A probe is tried once.
+    pub(super) async fn deploy(self: Arc<Self>, name: Arc<str>, ended: Option<CancellationToken>) {
         let ordered = Instant::now();
-        let mut failures = 0;
+        let mut failures = StartFailures::default();
         let started = loop {
             let begun = Instant::now();
-            match self.options.site.start(self.spec(&name)).await {
+            let start = self.options.site.start(self.spec(&name));
+            let Some(tried) = Self::unless_ended(ended.as_ref(), start).await else {
+                return;
+            };
+            let error = match tried {
                 Ok(started) => break started,
-                Err(error) => {
-                    failures += 1;
-                    self.report(begun, 0.0, false);
-                    warn!(pod = %name, runtime = %self.options.runtime, attempt = failures, "start failed: {error}");
-                    let hopeless = matches!(error, StartError::Refused(_))
-                        || failures >= self.options.attempts;
-                    if hopeless || self.state.lock().closed {
-                        return self.give_up(&name, failures, error);
-                    }
-                    tokio::time::sleep(FIRST_BACKOFF * 2u32.saturating_pow(failures - 1)).await;
-                }
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            failures.add(error, ordered.elapsed());
+            warn!(pod = %name, runtime = %self.options.runtime, attempt = failures.count(), "start failed: {text}");
+            if self.fail_probe(&name, begun, &text) {
+                return;
             }
+            self.report(&name, begun, 0.0, Some(text));
+            let last = failures.hopeless() || failures.count() >= self.options.attempts;
+            if last || self.state.lock().closed {
+                return self.give_up(&name, failures);
+            }
+            self.give_way(&name, &failures);
+            let doubled = 2u32.saturating_pow(failures.count() - 1);
+            tokio::time::sleep(self.options.backoff.saturating_mul(doubled)).await;
         };
         let reach = match &self.options.link {
             Some(link) => link.open(started.address).await,
             None => Ok(started.address),
         };
+        let mut unwanted = false;
         let pod = {
             let mut state = self.state.lock();
             state.failures = 0;
             state.retry_at = None;
             let closed = state.closed;
-            let entry = state.pods.iter_mut().find(|entry| entry.name == name);
-            match (entry, reach) {
+            match (state.entry(&name), reach) {
                 (Some(entry), Ok(reach)) => {
                     let pod = entry.started(&started, reach);
-                    entry.enter(
-                        if closed {
-                            PodState::Draining
-                        } else {
-                            PodState::Warming
-                        },
-                        Instant::now(),
-                    );
-                    pod
+                    unwanted = entry.unwanted;
+                    let next = if closed || unwanted {
+                        PodState::Draining
+                    } else {
+                        PodState::Warming
+                    };
+                    entry.enter(next, Instant::now());
+                    Some(pod)
                 }
                 (Some(entry), Err(_)) => {
                     let pod = entry.started(&started, started.address);
                     entry.enter(PodState::Draining, Instant::now());
-                    pod
+                    Some(pod)
                 }
-                (None, _) => return,
+                (None, _) => None,
             }
+        };
+        let Some(pod) = pod else {
+            // A probe that was given up in the moment in which it began to answer.
+            if let Some(link) = &self.options.link {
+                link.close(started.address);
+            }
+            return self.options.site.stop(&started.id, Duration::ZERO).await;
         };
         let emulated_s = started.emulated_s;
         self.runtime
             .spawn(Arc::clone(&self).watch(Arc::clone(&pod), started));
+        if unwanted {
+            // Measured all the same: it was up.
+            self.report(&name, ordered, emulated_s, None);
+            return self.stop(pod).await;
+        }
         if self.state.lock().closed {
             return self.stop(pod).await;
         }
-        Arc::clone(&self).rewarm(pod).await;
-        self.report(ordered, emulated_s, true);
+        let warm = Arc::clone(&self).rewarm(Arc::clone(&pod));
+        if Self::unless_ended(ended.as_ref(), warm).await.is_none() {
+            return;
+        }
+        if !self.conclude_probe(&pod, ordered, emulated_s) {
+            // One that was handed over meanwhile has not stood by yet.
+            self.stand_by(&pod);
+            self.report(&name, ordered, emulated_s, None);
+        }
     }
 
     fn spec(&self, name: &str) -> PodSpec {
@@ -103,26 +131,53 @@ impl Pool {
         }
     }
 
-    fn report(&self, begun: Instant, emulated_s: f64, ok: bool) {
+    /// Reports a deployment that was no probe.
+    fn report(&self, name: &str, begun: Instant, emulated_s: f64, failure: Option<String>) {
+        let standby = {
+            let mut state = self.state.lock();
+            let now = self.options.clock.now();
+            match &failure {
+                None => state.watch.deployed(begun.elapsed().as_secs_f64(), now),
+                Some(_) => state.watch.failed(now),
+            }
+            state.entry(name).is_some_and(|e| e.standby)
+        };
+        self.tell(begun.elapsed(), emulated_s, false, standby, failure);
+    }
+
+    pub(super) fn tell(
+        &self,
+        took: Duration,
+        emulated_s: f64,
+        probe: bool,
+        standby: bool,
+        failure: Option<String>,
+    ) {
         (self.recorded)(Deployment {
             function: self.options.function.clone(),
+            version: self.options.version.clone(),
             runtime: self.options.runtime.clone(),
-            seconds: begun.elapsed().as_secs_f64(),
+            seconds: took.as_secs_f64(),
             emulated_s,
-            ok,
+            probe,
+            standby,
+            failure,
         });
     }
 
-    fn give_up(&self, name: &str, attempts: u32, error: StartError) {
+    fn give_up(&self, name: &str, failures: StartFailures) {
         {
             let mut state = self.state.lock();
             state.pods.retain(|entry| &*entry.name != name);
             state.failures = state.failures.saturating_add(1);
-            let pause = FIRST_BACKOFF
-                * 2u32.saturating_pow(state.failures.saturating_add(attempts).min(20));
+            let doubled =
+                2u32.saturating_pow(state.failures.saturating_add(failures.count()).min(20));
+            let pause = self.options.backoff.saturating_mul(doubled);
             state.retry_at = Some(Instant::now() + pause.min(LONGEST_BACKOFF));
+            let now = self.options.clock.now();
+            state.watch.timed_out(&failures.to_string(), now);
         }
-        self.fail_waiting(&AcquireError::Start { attempts, error });
+        self.fail_waiting(&AcquireError::Start(failures));
     }
 
     /// Loads the newest model into a pod that is in `Warming`, then lets it work. Once more if a newer
@@ -140,19 +195,31 @@ impl Pool {
             if state.model != model {
                 continue;
             }
-            let now = Instant::now();
-            let Some(entry) = state.pods.iter_mut().find(|entry| entry.name == pod.name) else {
+            let Some(entry) = state.entry(&pod.name) else {
                 return;
             };
             entry.model = model.map(|model| model.version);
-            if entry.state == PodState::Warming {
-                entry.enter(PodState::Idle, now);
-                if entry.ready.is_none() {
-                    entry.ready = Some(now);
-                    info!(pod = %pod.name, runtime = %self.options.runtime, seconds = (now - entry.created).as_secs_f64(), "pod ready");
-                }
-            }
             break;
+        }
+        self.stand_by(&pod);
+    }
+
+    /// Lets a pod work that has loaded its model, unless it is a probe.
+    fn stand_by(self: &Arc<Self>, pod: &Pod) {
+        {
+            let mut state = self.state.lock();
+            let now = Instant::now();
+            let Some(entry) = state
+                .entry(&pod.name)
+                .filter(|e| e.state == PodState::Warming && e.probe.is_none())
+            else {
+                return;
+            };
+            entry.enter(PodState::Idle, now);
+            if entry.ready.is_none() {
+                entry.ready = Some(now);
+                info!(pod = %pod.name, runtime = %self.options.runtime, seconds = (now - entry.created).as_secs_f64(), "pod ready");
+            }
         }
         self.dispatch();
     }
@@ -175,8 +242,17 @@ impl Pool {
         let mut entry = state.pods.remove(at);
         let draining = entry.state == PodState::Draining;
         entry.enter(PodState::Gone, Instant::now());
+        let how = how.unwrap_or_default();
         if !draining {
-            warn!(pod = %pod.name, runtime = %self.options.runtime, "pod died: {}", how.unwrap_or_default());
+            warn!(pod = %pod.name, runtime = %self.options.runtime, "pod died: {how}");
+        }
+        let probe = entry.probe.take();
+        if let Some(probe) = probe {
+            let reason = format!("the pod died while it loaded its model: {how}");
+            let how = Probed::Failed { reason };
+            let now = self.options.clock.now();
+            state.watch.probed(Event::ProbeFailed, &how, now);
+            probe.end(how);
         }
         // Those who wait need a new one.
         drop(state);
@@ -231,7 +307,7 @@ impl Pool {
             self.grow(&mut state, now);
             if state.retry_at.is_none_or(|at| now >= at) {
                 while state.alive() < standby.min as usize && self.may_grow(&state) {
-                    self.add(&mut state, now);
+                    self.order(&mut state, now);
                 }
             }
         }
@@ -254,6 +330,9 @@ impl Pool {
             let now = Instant::now();
             for entry in &mut state.pods {
                 entry.enter(PodState::Draining, now);
+                if let Some(probe) = entry.probe.take() {
+                    probe.end(Probed::Closed);
+                }
             }
             // Starts on their way end themselves when they see that the pool is closed.
             state

@@ -1,5 +1,6 @@
 //! One pod and the states of its life.
 
+use super::probe::Probe;
 use crate::sites::StartedPod;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 /// - `Idle -> Warming`: a newer model was published.
 /// - `Idle | Busy | Warming -> Draining`: scaled down, replaced or removed; takes nothing new.
 /// - `Draining -> Gone`: its last lease came back and it was stopped.
+/// - `Warming -> Draining`: it was the inquisitor's probe, and its time is known; a probe never serves.
 /// - any `-> Gone`: it died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodState {
@@ -93,10 +95,18 @@ pub(super) struct Entry {
     /// Version of the model it has loaded.
     pub(super) model: Option<String>,
     pub(super) served: u64,
+    /// Failed tries to start it.
+    pub(super) failed_tries: u32,
+    /// Whether the pool had a ready pod when this one was ordered.
+    pub(super) standby: bool,
+    /// The inquisitor's claim, as long as no invocation took the pod over.
+    pub(super) probe: Option<Probe>,
+    /// On its way, and nobody wants it any more.
+    pub(super) unwanted: bool,
 }
 
 impl Entry {
-    pub(super) fn new(name: Arc<str>, now: Instant) -> Self {
+    pub(super) fn new(name: Arc<str>, standby: bool, now: Instant) -> Self {
         Self {
             name,
             state: PodState::Deploying,
@@ -107,7 +117,16 @@ impl Entry {
             running: Vec::new(),
             model: None,
             served: 0,
+            failed_tries: 0,
+            standby,
+            probe: None,
+            unwanted: false,
         }
+    }
+
+    /// Whether it is on its way.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self.state, PodState::Deploying | PodState::Warming)
     }
 
     pub(super) fn enter(&mut self, state: PodState, now: Instant) {

@@ -3,18 +3,28 @@
 //! One lock guards the state; nothing is awaited under it. A lease that is dropped gives its place
 //! back and serves the next in the queue.
 
+use super::failures::StartFailures;
 use super::pod::{Entry, Pod, PodState, Running};
+use super::probe::{Probe, Probed};
+use super::watch::{Standing, Watched};
 use super::{PodView, Warmer};
+use crate::clock::Clock;
 use crate::function::{PublishedModel, Standby};
+use crate::history::DeploymentRecord;
 use crate::link::EmulatedLink;
-use crate::sites::{Site, StartError};
+use crate::sites::Site;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use stoic_placement::availability::{Action, ProbeConfig};
+use stoic_placement::load;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// Failed tries of one start after which those who can go elsewhere do.
+pub const GIVE_WAY_AFTER: u32 = 3;
 
 /// What a pool is made of.
 #[derive(Debug, Clone)]
@@ -49,8 +59,25 @@ pub struct PoolOptions {
     pub queue_wait: Duration,
     /// Failed starts in a row after which those who wait are told.
     pub attempts: u32,
+    /// Wait after the first failed start; it doubles with every further one.
+    pub backoff: Duration,
     /// Time to finish for pods that are told to stop.
     pub grace: Duration,
+    /// How the inquisitor watches it; none where it does not.
+    pub watch: Option<ProbeConfig>,
+    /// The clock of its watch.
+    pub clock: Clock,
+}
+
+/// What goes on at a pool, for those who must not disturb it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// An invocation runs or waits.
+    pub busy: bool,
+    /// A probe is on its way.
+    pub probing: bool,
+    /// Invocations that were given a pod so far.
+    pub served: u64,
 }
 
 /// Told by the pool to whoever records deployments.
@@ -61,14 +88,20 @@ pub type DeploymentSink = Arc<dyn Fn(Deployment) + Send + Sync>;
 pub struct Deployment {
     /// Function of the pod.
     pub function: String,
+    /// Version of that function.
+    pub version: String,
     /// Runtime of the pod.
     pub runtime: String,
     /// Seconds from the order to the first answer, model included.
     pub seconds: f64,
     /// Of these, emulated.
     pub emulated_s: f64,
-    /// Whether it succeeded.
-    pub ok: bool,
+    /// Whether it was the inquisitor's: no invocation waited for it.
+    pub probe: bool,
+    /// Whether the pool had a ready pod when it was ordered.
+    pub standby: bool,
+    /// Why it failed; none when it succeeded.
+    pub failure: Option<String>,
 }
 
 /// Whether a ready pod existed when the invocation arrived.
@@ -115,13 +148,14 @@ pub enum AcquireError {
         /// How long it waited, in seconds.
         waited_s: u64,
     },
-    /// Pods cannot be started.
-    #[error("after {attempts} attempts: {error}")]
-    Start {
-        /// Failed starts.
-        attempts: u32,
-        /// The last one.
-        error: StartError,
+    /// Pods cannot be started; says why every try failed.
+    #[error("{0}")]
+    Start(StartFailures),
+    /// The runtime became unavailable while the invocation waited.
+    #[error("the runtime became unavailable: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
     },
     /// The function was removed, or the gateway stops.
     #[error("the function is being removed")]
@@ -139,21 +173,38 @@ pub struct Load {
     pub running: Vec<(f64, f64)>,
     /// Waiting invocations: predicted seconds of each.
     pub waiting: Vec<f64>,
-    /// Seconds since the oldest pod that is still being deployed was ordered.
+    /// Seconds since the oldest pod that is still being deployed, a probe included, was ordered.
     pub deploying_s: Option<f64>,
     /// Whether one more pod may be started.
     pub may_grow: bool,
-    /// Whether pods failed to start a moment ago and none is ready.
+    /// Whether pods failed to start a moment ago or the inquisitor found the runtime unavailable, and
+    /// none is ready.
     pub failing: bool,
+}
+
+impl Load {
+    /// The same in the words of the placement.
+    #[must_use]
+    pub fn borrowed(&self) -> load::Load<'_> {
+        load::Load {
+            free: self.free as usize,
+            places: self.places as usize,
+            running: &self.running,
+            waiting: &self.waiting,
+            deploying_s: self.deploying_s,
+            may_grow: self.may_grow,
+        }
+    }
 }
 
 struct Waiter {
     since: Instant,
     predicted_s: f64,
+    /// Whether it goes elsewhere as soon as pods fail to start here.
+    gives_way: bool,
     answer: oneshot::Sender<Result<Lease, AcquireError>>,
 }
 
-#[derive(Default)]
 pub(super) struct State {
     pub(super) pods: Vec<Entry>,
     waiting: VecDeque<Waiter>,
@@ -163,20 +214,49 @@ pub(super) struct State {
     pub(super) failures: u32,
     /// No standby is started before this.
     pub(super) retry_at: Option<Instant>,
+    /// What is known of the runtime's deployments.
+    pub(super) watch: Watched,
     next_pod: u64,
 }
 
 impl State {
-    /// Pods that work, or will.
-    pub(super) fn alive(&self) -> usize {
-        let ending = |e: &&Entry| matches!(e.state, PodState::Draining | PodState::Gone);
-        self.pods.iter().filter(|entry| !ending(entry)).count()
+    fn new(model: Option<PublishedModel>, watch: Watched) -> Self {
+        Self {
+            pods: Vec::new(),
+            waiting: VecDeque::new(),
+            model,
+            closed: false,
+            failures: 0,
+            retry_at: None,
+            watch,
+            next_pod: 0,
+        }
     }
 
-    /// Pods on their way.
-    fn coming(&self) -> impl Iterator<Item = &Entry> {
-        let coming = |e: &&Entry| matches!(e.state, PodState::Deploying | PodState::Warming);
-        self.pods.iter().filter(coming)
+    /// Pods that work, or will; probes are none of them.
+    pub(super) fn alive(&self) -> usize {
+        let ending = |e: &Entry| matches!(e.state, PodState::Draining | PodState::Gone);
+        self.pods
+            .iter()
+            .filter(|entry| !ending(entry) && entry.probe.is_none())
+            .count()
+    }
+
+    /// Pods on their way that will work.
+    pub(super) fn coming(&self) -> impl Iterator<Item = &Entry> {
+        self.pods
+            .iter()
+            .filter(|entry| entry.is_coming() && entry.probe.is_none())
+    }
+
+    /// Whether any pod takes work.
+    pub(super) fn any_ready(&self) -> bool {
+        self.pods.iter().any(|entry| entry.state.takes_work())
+    }
+
+    /// The entry of a pod.
+    pub(super) fn entry(&mut self, name: &str) -> Option<&mut Entry> {
+        self.pods.iter_mut().find(|entry| &*entry.name == name)
     }
 }
 
@@ -230,10 +310,8 @@ impl Pool {
         warmer: Arc<dyn Warmer>,
         recorded: DeploymentSink,
     ) -> Arc<Self> {
-        let state = Mutex::new(State {
-            model,
-            ..State::default()
-        });
+        let watch = Watched::new(options.watch, options.clock.now());
+        let state = Mutex::new(State::new(model, watch));
         Arc::new(Self {
             options,
             state,
@@ -256,7 +334,34 @@ impl Pool {
     /// # Errors
     /// See [`AcquireError`].
     pub async fn acquire(self: &Arc<Self>, expected: Expected) -> Result<Lease, AcquireError> {
+        self.take_or_wait(expected, || false).await
+    }
+
+    /// As [`acquire`](Self::acquire), for an invocation that may be able to go elsewhere, which is asked
+    /// when it has to wait: it is then told as soon as a start has failed [`GIVE_WAY_AFTER`] times here
+    /// and no pod is ready, while the tries go on.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub async fn acquire_or_give_way(
+        self: &Arc<Self>,
+        expected: Expected,
+        elsewhere: impl FnOnce() -> bool,
+    ) -> Result<Lease, AcquireError> {
+        self.take_or_wait(expected, elsewhere).await
+    }
+
+    async fn take_or_wait(
+        self: &Arc<Self>,
+        expected: Expected,
+        gives_way: impl FnOnce() -> bool,
+    ) -> Result<Lease, AcquireError> {
         let now = Instant::now();
+        if let Some(lease) = self.take_now(expected, now)? {
+            return Ok(lease);
+        }
+        // Looks at other pools: under no lock.
+        let gives_way = gives_way();
         let waiting = {
             let mut state = self.state.lock();
             if state.closed {
@@ -274,10 +379,14 @@ impl Pool {
                     retry_after_s: (ahead.ceil() as u64).clamp(1, 3600),
                 });
             }
+            for entry in &mut state.pods {
+                entry.unwanted = false;
+            }
             let (answer, waiting) = oneshot::channel();
             state.waiting.push_back(Waiter {
                 since: now,
                 predicted_s: expected.processing_s,
+                gives_way,
                 answer,
             });
             self.grow(&mut state, now);
@@ -290,6 +399,39 @@ impl Pool {
                 waited_s: self.options.queue_wait.as_secs(),
             }),
         }
+    }
+
+    /// Returns pods that are on their way for nobody: as soon as they are up they are ended, unless
+    /// somebody asks for one meanwhile, or they are to be standbys.
+    pub fn give_back(&self) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiter| !waiter.answer.is_closed());
+        let places = self.options.concurrency as usize;
+        let wanted = state.waiting.len().div_ceil(places.max(1));
+        let mut spare = state.coming().count().saturating_sub(wanted);
+        spare = spare.min(
+            state
+                .alive()
+                .saturating_sub(self.options.standby.min as usize),
+        );
+        let coming =
+            |e: &&mut Entry| e.state == PodState::Deploying && !e.unwanted && e.probe.is_none();
+        // The youngest first: the others are up sooner, for whoever comes next.
+        for entry in state.pods.iter_mut().rev().filter(coming).take(spare) {
+            entry.unwanted = true;
+        }
+    }
+
+    fn take_now(
+        self: &Arc<Self>,
+        expected: Expected,
+        now: Instant,
+    ) -> Result<Option<Lease>, AcquireError> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(AcquireError::Closed);
+        }
+        Ok(self.take(&mut state, now, now, expected.processing_s))
     }
 
     /// A place that is free now, if any. `asked` is when the invocation asked for it.
@@ -337,7 +479,7 @@ impl Pool {
             if state.waiting.len() <= coming * place || !self.may_grow(state) {
                 return;
             }
-            self.add(state, now);
+            self.order(state, now);
         }
     }
 
@@ -345,8 +487,15 @@ impl Pool {
         !state.closed && state.alive() < self.options.standby.max as usize
     }
 
-    /// Orders one more pod.
-    pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant) {
+    /// One more pod that works: the inquisitor's, if one is on its way, else a new one.
+    pub(super) fn order(self: &Arc<Self>, state: &mut State, now: Instant) {
+        if !state.hand_over_probe(self.options.clock.now()) {
+            self.add(state, now, None);
+        }
+    }
+
+    /// Starts one more pod.
+    pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant, probe: Option<Probe>) {
         state.next_pod += 1;
         let name: Arc<str> = format!(
             "{}-{}-{}-{}",
@@ -356,8 +505,11 @@ impl Pool {
             state.next_pod
         )
         .into();
-        state.pods.push(Entry::new(name.clone(), now));
-        self.runtime.spawn(Arc::clone(self).deploy(name));
+        let ended = probe.as_ref().map(Probe::ended);
+        let mut entry = Entry::new(name.clone(), state.any_ready(), now);
+        entry.probe = probe;
+        state.pods.push(entry);
+        self.runtime.spawn(Arc::clone(self).deploy(name, ended));
     }
 
     /// Gives free places to those who wait, the first come first.
@@ -391,6 +543,29 @@ impl Pool {
         }
     }
 
+    /// A start failed once more: those who can go elsewhere go, once it is more than a slip.
+    pub(super) fn give_way(&self, name: &str, failures: &StartFailures) {
+        let leaving = {
+            let mut state = self.state.lock();
+            if let Some(entry) = state.entry(name) {
+                entry.failed_tries = failures.count();
+            }
+            if failures.count() < GIVE_WAY_AFTER || state.any_ready() {
+                return;
+            }
+            let (leaving, staying) = std::mem::take(&mut state.waiting)
+                .into_iter()
+                .partition(|waiter| waiter.gives_way);
+            state.waiting = staying;
+            VecDeque::<Waiter>::from(leaving)
+        };
+        for waiter in leaving {
+            let _ = waiter
+                .answer
+                .send(Err(AcquireError::Start(failures.clone())));
+        }
+    }
+
     /// What runs and waits now.
     #[must_use]
     pub fn load(&self) -> Load {
@@ -406,7 +581,11 @@ impl Pool {
             load.free +=
                 limit.saturating_sub(u32::try_from(entry.running.len()).unwrap_or(u32::MAX));
         }
-        load.failing = load.places == 0 && state.retry_at.is_some_and(|at| now < at);
+        let tried_in_vain = |e: &Entry| e.failed_tries >= GIVE_WAY_AFTER;
+        load.failing = load.places == 0
+            && (state.retry_at.is_some_and(|at| now < at)
+                || state.coming().any(tried_in_vain)
+                || !state.watch.available(self.options.clock.now()));
         if load.free > 0 && state.waiting.is_empty() {
             return load;
         }
@@ -421,8 +600,11 @@ impl Pool {
             .filter(|w| !w.answer.is_closed())
             .map(|w| w.predicted_s)
             .collect();
+        // A probe on its way would be handed over to whoever asks first.
+        let probes = state.pods.iter().filter(|e| e.is_coming() && load.may_grow);
         load.deploying_s = state
             .coming()
+            .chain(probes)
             .map(|e| (now - e.created).as_secs_f64())
             .reduce(f64::max);
         load
@@ -438,6 +620,93 @@ impl Pool {
             .iter()
             .map(|entry| PodView::of(&self.options, entry, now))
             .collect()
+    }
+
+    /// Lets time pass for the inquisitor's watch: begins a probe when one is due and `may_begin`, ends
+    /// one that takes too long, and notices real work that waits too long. Gives the end of a probe
+    /// that was begun.
+    pub fn inquire(self: &Arc<Self>, may_begin: bool) -> Option<oneshot::Receiver<Probed>> {
+        let now = self.options.clock.now();
+        let mut failed: VecDeque<Waiter> = VecDeque::new();
+        let mut reason = String::new();
+        let mut end = None;
+        let begun = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return None;
+            }
+            let timeout = state.watch.timeout();
+            let waited_in_vain = |e: &Entry| e.created.elapsed() >= timeout;
+            if !state.any_ready()
+                && !state.waiting.is_empty()
+                && state.coming().any(waited_in_vain)
+                && state.watch.is_up()
+            {
+                reason = format!(
+                    "no pod was ready within {}",
+                    humantime::format_duration(timeout)
+                );
+                state.watch.timed_out(&reason, now);
+                failed = std::mem::take(&mut state.waiting);
+            }
+            // One that is on its way will be measured; and where no more pod may be started, none
+            // will have to be.
+            let room = !state.pods.iter().any(Entry::is_coming) && self.may_grow(&state);
+            match state.watch.tick(may_begin && room, now) {
+                Action::StartProbe => {
+                    let (probe, answer) = Probe::new();
+                    self.add(&mut state, Instant::now(), Some(probe));
+                    Some(answer)
+                }
+                Action::StopProbe { timed_out: true } => {
+                    end = Some(Probed::TimedOut);
+                    None
+                }
+                Action::StopProbe { timed_out: false } => {
+                    end = Some(Probed::OutOfBudget);
+                    None
+                }
+                Action::None | Action::TakeDown { .. } => None,
+            }
+        };
+        if let Some(how) = end {
+            self.end_probe(how);
+        }
+        for waiter in failed {
+            let reason = reason.clone();
+            let _ = waiter
+                .answer
+                .send(Err(AcquireError::Unavailable { reason }));
+        }
+        begun
+    }
+
+    /// Whether anything runs or waits here, and whether a probe is on its way.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let state = self.state.lock();
+        Activity {
+            busy: !state.waiting.is_empty() || state.pods.iter().any(|e| !e.running.is_empty()),
+            probing: state.pods.iter().any(|e| e.probe.is_some()),
+            served: self.leases.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is known of deployments here.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let state = self.state.lock();
+        state
+            .watch
+            .standing(state.any_ready(), self.options.clock.now())
+    }
+
+    /// Takes in what an earlier life of the gateway recorded of deployments here, the oldest first.
+    pub fn recall<'a>(&self, deployments: impl Iterator<Item = &'a DeploymentRecord>) {
+        let mut state = self.state.lock();
+        for deployment in deployments {
+            state.watch.recall(deployment);
+        }
     }
 
     fn release(self: &Arc<Self>, pod: &Pod, id: u64) {
@@ -487,6 +756,13 @@ impl Lease {
         {
             entry.enter(PodState::Draining, now);
         }
+    }
+
+    /// Kills the pod: it goes on with what was given up.
+    pub async fn kill(&self) {
+        self.condemn();
+        let site = &self.pool.options.site;
+        site.stop(&self.pod.id, Duration::ZERO).await;
     }
 
     /// The pool that gave the lease.

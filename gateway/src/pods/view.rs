@@ -33,6 +33,9 @@ pub struct PodView {
     pub running: usize,
     /// Invocations it has served.
     pub served: u64,
+    /// Whether it is a probe of the inquisitor's, which serves nobody.
+    #[serde(default)]
+    pub probe: bool,
     /// Seconds since it was ordered.
     pub age_s: f64,
     /// Seconds it has been in its state.
@@ -54,6 +57,7 @@ impl PodView {
             model: entry.model.clone(),
             running: entry.running.len(),
             served: entry.served,
+            probe: entry.probe.is_some(),
             age_s: (now - entry.created).as_secs_f64(),
             state_age_s: (now - entry.since).as_secs_f64(),
         }

@@ -1,23 +1,24 @@
-//! A batch: placed, its package moved to the chosen site while a pod is awaited, worked, its result
-//! brought home, everything recorded.
+//! A batch: placed by its mode, carried through, recorded; placed again where a runtime or a pod fails it.
 
 use super::events::{Event, Events};
 use super::package::Staged;
-use super::pod::{self, Done, PodError};
-use super::{emulated, train};
+use super::pod::{Done, PodError};
+use super::{cooperative, duplicator, places, single};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::history::{Measurement, Parts, TransferRecord};
-use crate::pods::{Expected, Lease, Start};
+use crate::history::{Measurement, Parts, Race};
+use crate::mode::Mode;
 use crate::runnable::Deployed;
 use crate::scheduler::{Ask, Lesson, Placed, unix_now};
-use crate::storage::{URL_LIFE, result_key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use stoic_placement::Features;
-use stoic_protocol::{BatchRequest, ModelRef, OutputRef, PackageRef};
 use tokio::time::Instant;
 use tracing::{info, warn};
+
+/// Pods that may die of one batch before it is given up: it may be the batch that kills them.
+const DEATHS: usize = 2;
 
 /// A batch on its way.
 #[derive(Debug, Clone)]
@@ -28,10 +29,14 @@ pub struct BatchJob {
     pub deployed: Arc<Deployed>,
     /// `infer`, `train`, ...
     pub action: String,
-    /// The runtime that the caller insists on.
-    pub pinned: Option<String>,
-    /// `pinned`, `selector` or `bootstrap`, for the record.
-    pub mode: String,
+    /// How it is placed.
+    pub mode: Mode,
+    /// The runtime that the caller names: the one to pin, or the cloud runtime of a mode that takes one.
+    pub runtime: Option<String>,
+    /// Whether it is a representative task of a new version.
+    pub bootstrap: bool,
+    /// Time from the arrival by which the answer is wanted.
+    pub deadline: Option<Duration>,
     /// Query parameters, passed through.
     pub parameters: BTreeMap<String, String>,
     /// When it arrived, seconds since the Unix epoch.
@@ -43,21 +48,30 @@ pub struct BatchJob {
 pub struct BatchAnswer {
     /// As predicted and as it went.
     pub measurement: Measurement,
-    /// Seconds lost on a pod that failed, before it was tried once more.
+    /// Seconds lost on pods and runtimes that failed, before it was placed anew.
     pub lost_s: f64,
-    /// Name of the pod.
+    /// Name of the pod; of several, joined by `+`.
     pub pod: String,
     /// Why it was placed there.
     pub reason: String,
     /// What the pod said.
     pub done: Done,
+    /// Whether the measurement is one of the whole batch on its runtime, which the models learn.
+    pub whole: bool,
+    /// Parts of it that were worked on one runtime, as measurements of their own for the models.
+    pub lessons: Vec<Measurement>,
 }
 
 /// How one attempt failed.
-struct Failed {
-    failure: Failure,
-    /// Whether another pod may do better.
-    again: bool,
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    /// Whether it may go better elsewhere, or with another pod.
+    pub(super) again: bool,
+    /// Runtimes that failed it.
+    pub(super) runtimes: Vec<usize>,
+    /// Whether a pod died of it.
+    pub(super) died: bool,
 }
 
 impl<E: Into<Failure>> From<E> for Failed {
@@ -65,11 +79,100 @@ impl<E: Into<Failure>> From<E> for Failed {
         Self {
             failure: error.into(),
             again: false,
+            runtimes: Vec::new(),
+            died: false,
         }
     }
 }
 
-/// Carries a batch through; once more elsewhere when its pod fails it.
+impl Failed {
+    /// What a pod said, as the failure of a runtime.
+    pub(super) fn of_pod(error: PodError, runtime: usize) -> Self {
+        let text = error.to_string();
+        let (failure, again, died) = match error {
+            PodError::Died(_) => (Failure::new(502, "pod_died", text), true, true),
+            PodError::Busy(_) => {
+                let full = Failure::new(503, "pod_full", text);
+                (full.retry_after(1), true, false)
+            }
+            PodError::TimedOut(_) => {
+                let late = Failure::new(504, "invocation_timeout", text);
+                (late, false, false)
+            }
+            PodError::Problem(problem) => (problem.into(), false, false),
+        };
+        Self {
+            failure,
+            again,
+            runtimes: vec![runtime],
+            died,
+        }
+    }
+
+    /// The failure of a runtime that another may not share.
+    pub(super) fn elsewhere(failure: impl Into<Failure>, runtime: usize, again: bool) -> Self {
+        Self {
+            failure: failure.into(),
+            again,
+            runtimes: vec![runtime],
+            died: false,
+        }
+    }
+}
+
+impl BatchJob {
+    /// What the placement is asked.
+    pub(super) fn ask<'a>(&'a self, staged: &Staged, avoid: &'a [usize]) -> Ask<'a> {
+        let pinned = self.runtime.as_deref();
+        Ask {
+            action: &self.action,
+            features: Features::new(staged.items as f64, staged.bytes as f64),
+            pinned: pinned.filter(|_| self.mode == Mode::Pinned),
+            avoid,
+            deadline_s: self
+                .deadline
+                .map(|deadline| (deadline.as_secs_f64() - (unix_now() - self.at)).max(0.0)),
+        }
+    }
+
+    /// Name of the mode for the record.
+    fn label(&self, mode: Mode) -> &'static str {
+        if self.bootstrap {
+            "bootstrap"
+        } else {
+            mode.name()
+        }
+    }
+
+    /// What is known of it before it ran.
+    pub(super) fn measure(
+        &self,
+        gateway: &Gateway,
+        staged: &Staged,
+        placed: &Placed,
+    ) -> Measurement {
+        let info = &gateway.scheduler.runtimes()[placed.runtime];
+        Measurement {
+            invocation: self.invocation.clone(),
+            at: self.at,
+            function: self.deployed.function.name().to_owned(),
+            version: self.deployed.function.version.clone(),
+            action: self.action.clone(),
+            runtime: info.name.clone(),
+            site: info.site.clone(),
+            items: staged.items,
+            bytes: staged.bytes,
+            predicted: placed.parts(),
+            predicted_90: placed.interval_90(),
+            predicted_50: placed.interval_50(),
+            actual: Parts::default(),
+            outcome: "ok".to_owned(),
+            ..Measurement::default()
+        }
+    }
+}
+
+/// Carries a batch through, by its mode; elsewhere when a runtime or a pod fails it.
 ///
 /// # Errors
 /// With a stable code, recorded.
@@ -86,58 +189,95 @@ pub async fn run(
     });
     let begun = Instant::now();
     let mut job = job.clone();
-    let mut avoid = None;
-    let mut lost_s = 0.0;
+    let mut avoid: Vec<usize> = Vec::new();
+    let (mut deaths, mut lost_s) = (0, 0.0);
+    if job.mode == Mode::Auto {
+        let (mode, cloud, why) = places::fastest(gateway, &job, staged);
+        info!(invocation = %job.invocation, "auto: {why}");
+        (job.mode, job.runtime) = (mode, cloud);
+    }
     loop {
-        let ask = Ask {
-            action: &job.action,
-            features: Features::new(staged.items as f64, staged.bytes as f64),
-            pinned: job.pinned.as_deref(),
-            avoid,
-        };
+        let ask = job.ask(staged, &avoid);
         let placed = gateway
             .scheduler
             .place(&job.deployed, &ask)
             .map_err(|e| Failure::from(e).of(&job.invocation))?;
-        let info = &gateway.scheduler.runtimes()[placed.runtime];
-        events.tell(|| Event::Placed {
-            runtime: info.name.clone(),
-            site: info.site.clone(),
-            predicted_s: placed.parts().map(|parts| parts.response()),
-            predicted_90: placed.interval_90(),
-            reason: placed.reason.to_string(),
-        });
-        match attempt(gateway, &job, staged, &placed, events).await {
+        let tried = match job.mode {
+            Mode::Pinned | Mode::Selector | Mode::Auto => {
+                single::run(gateway, &job, staged, vec![placed.clone()], events).await
+            }
+            Mode::Hedged => {
+                let several = places::hedged(gateway, &job, staged, &placed, &avoid);
+                single::run(gateway, &job, staged, several, events).await
+            }
+            Mode::Duplicator => duplicator::run(gateway, &job, staged, events).await,
+            Mode::Cooperative => cooperative::run(gateway, &job, staged, events).await,
+        };
+        let failed = match tried {
             Ok(mut answer) => {
                 answer.lost_s = lost_s;
-                gateway.record(&job.deployed, placed.runtime, &answer.measurement);
+                job.label(job.mode).clone_into(&mut answer.measurement.mode);
+                record(gateway, &job, &answer);
                 return Ok(answer);
             }
-            // A version that was replaced while the batch waited hands it on to the next.
-            Err(Failed { failure, .. })
-                if failure.problem.code == "function_closing"
-                    && let Some(newer) = newer_version(gateway, &job) =>
-            {
-                job.deployed = newer;
-            }
-            Err(Failed {
-                failure,
-                again: true,
-            }) if avoid.is_none() => {
-                warn!(invocation = %job.invocation, runtime = %info.name, "once more after: {}", failure.problem);
-                events.tell(|| Event::Retry {
-                    reason: failure.problem.to_string(),
-                });
-                avoid = Some(placed.runtime);
-                lost_s = begun.elapsed().as_secs_f64();
-            }
-            Err(Failed { failure, .. }) => {
-                let mut measurement = measure(gateway, &job, staged, &placed);
-                measurement.outcome = failure.problem.code.clone();
-                gateway.record(&job.deployed, placed.runtime, &measurement);
-                return Err(failure.of(&job.invocation));
-            }
+            Err(failed) => failed,
+        };
+        // A version that was replaced while the batch waited hands it on to the next.
+        if failed.failure.problem.code == "function_closing"
+            && let Some(newer) = newer_version(gateway, &job)
+        {
+            job.deployed = newer;
+            continue;
         }
+        deaths += usize::from(failed.died);
+        avoid.extend(&failed.runtimes);
+        let left = job.deployed.pools().iter().flatten().count() > avoid.len();
+        // Who insists on a runtime gets another pod there; others get another runtime, if any is left.
+        let once_more = failed.died && deaths < DEATHS;
+        if failed.again && deaths < DEATHS && (once_more || left) {
+            warn!(invocation = %job.invocation, "placed again after: {}", failed.failure.problem);
+            events.tell(|| Event::Retry {
+                reason: failed.failure.problem.to_string(),
+            });
+            lost_s = begun.elapsed().as_secs_f64();
+            if job.mode.several() {
+                (job.mode, job.runtime) = (Mode::Selector, None);
+            }
+            continue;
+        }
+        let failure = failed.failure;
+        let mut measurement = job.measure(gateway, staged, &placed);
+        job.label(job.mode).clone_into(&mut measurement.mode);
+        measurement.outcome = failure.problem.code.clone();
+        gateway.record(&job.deployed, placed.runtime, &measurement);
+        return Err(failure.of(&job.invocation));
+    }
+}
+
+/// Records what was done, and teaches the models what they may learn of it.
+fn record(gateway: &Gateway, job: &BatchJob, answer: &BatchAnswer) {
+    let measurement = &answer.measurement;
+    let runtime = gateway.scheduler.runtime(&measurement.runtime);
+    match runtime.filter(|_| answer.whole) {
+        Some(runtime) => gateway.record(&job.deployed, runtime, measurement),
+        None => gateway.record_shared(&job.deployed, measurement),
+    }
+    for lesson in &answer.lessons {
+        let lesson = Box::new(lesson.clone());
+        gateway.teacher.tell(Lesson::Measured(lesson));
+    }
+    if let Some(race) = &measurement.race {
+        gateway.metrics.raced(job.deployed.function.name(), race);
+    }
+}
+
+/// What of a race is in the record, from what the account says of it.
+pub(super) fn race(runtime: &str, entry: &stoic_placement::account::Entry) -> Race {
+    Race {
+        runtime: runtime.to_owned(),
+        saved_s: entry.saved_s,
+        lost_s: entry.lost_s,
+        used_s: entry.used_s,
     }
 }
 
@@ -145,196 +285,4 @@ pub async fn run(
 fn newer_version(gateway: &Gateway, job: &BatchJob) -> Option<Arc<Deployed>> {
     let current = gateway.functions.get(job.deployed.function.name());
     current.filter(|current| !Arc::ptr_eq(current, &job.deployed))
-}
-
-async fn attempt(
-    gateway: &Arc<Gateway>,
-    job: &BatchJob,
-    staged: &Staged,
-    placed: &Placed,
-    events: &Events,
-) -> Result<BatchAnswer, Failed> {
-    let info = &gateway.scheduler.runtimes()[placed.runtime];
-    let pool = job
-        .deployed
-        .pool(placed.runtime)
-        .ok_or_else(|| Failure::new(503, "runtime_unavailable", "the runtime has no pool"))?;
-    let home = gateway.stores.home()?;
-    let store = gateway.stores.site(&info.site)?;
-
-    let begun = Instant::now();
-    let transfer = async {
-        if info.remote {
-            events.tell(|| Event::Transfer {
-                bytes: staged.bytes,
-                emulated: info.link_emulated,
-            });
-            let moved = home.copy_to(&staged.key, store, None).await?;
-            let record = TransferRecord {
-                at: unix_now(),
-                site: info.site.clone(),
-                bytes: moved.bytes,
-                seconds: moved.seconds,
-            };
-            gateway.history.transferred(record.clone());
-            gateway.teacher.tell(Lesson::Transferred(record));
-        }
-        Ok::<_, Failed>(begun.elapsed().as_secs_f64())
-    };
-    let acquire = async {
-        let expected = Expected {
-            processing_s: placed.estimate.processing.mean,
-        };
-        // A pod that cannot be started here may be started elsewhere, unless here was asked for.
-        let acquired = pool.acquire(expected).await;
-        acquired.map_err(|error| Failed {
-            again: job.pinned.is_none() || matches!(error, crate::pods::AcquireError::Closed),
-            failure: error.into(),
-        })
-    };
-    let (transferred_s, lease) = tokio::try_join!(transfer, acquire)?;
-    let ready_s = begun.elapsed().as_secs_f64();
-    // With the package local there is no transfer; else the wait counts from its end.
-    let transfer_s = if info.remote { transferred_s } else { 0.0 };
-    let wait_s = (ready_s - transfer_s).max(0.0);
-    events.tell(|| Event::Working {
-        pod: lease.pod.name.to_string(),
-        start: lease.start.name().to_owned(),
-    });
-
-    let processing = Instant::now();
-    let training = if job.action == "infer" {
-        None
-    } else {
-        Some(train::reserve(gateway, job).await?)
-    };
-    let request = BatchRequest {
-        invocation: job.invocation.clone(),
-        action: job.action.clone(),
-        input: PackageRef {
-            url: store.presign_get(&staged.key, URL_LIFE).await?,
-            bytes: staged.bytes,
-            content_type: staged.content_type.clone(),
-        },
-        output: Some(OutputRef {
-            url: store
-                .presign_put(&result_key(&job.invocation), URL_LIFE)
-                .await?,
-        }),
-        range: None,
-        model_output: match &training {
-            Some(training) => Some(ModelRef {
-                version: training.version().to_owned(),
-                url: store.presign_put(training.key(), URL_LIFE).await?,
-            }),
-            None => None,
-        },
-        parameters: job.parameters.clone(),
-    };
-    let done = send(&lease, &request, job, events).await?;
-    if info.remote {
-        home_result(gateway, job, staged, &info.site).await?;
-    }
-    if let (Some(training), Some(model)) = (training, &done.model) {
-        training.publish(gateway, job, &info.site, model).await?;
-    }
-    let mut measurement = measure(gateway, job, staged, placed);
-    measurement.start = lease.start.name().to_owned();
-    measurement.actual.transfer = transfer_s;
-    match lease.start {
-        Start::Cold => measurement.actual.deployment = wait_s,
-        Start::Warm => measurement.actual.queueing = wait_s,
-    }
-    measurement.actual.processing = processing.elapsed().as_secs_f64();
-    measurement.model = done.model.clone();
-    measurement.emulated = emulated(
-        info.link_emulated,
-        info.deployment_emulated && lease.start == Start::Cold,
-    );
-    info!(
-        invocation = %job.invocation, function = job.deployed.function.name(), action = %job.action, runtime = %info.name,
-        start = lease.start.name(), items = staged.items, response_s = measurement.actual.response(), "batch done"
-    );
-    Ok(BatchAnswer {
-        measurement,
-        lost_s: 0.0,
-        pod: lease.pod.name.to_string(),
-        reason: placed.reason.to_string(),
-        done,
-    })
-}
-
-async fn send(
-    lease: &Lease,
-    request: &BatchRequest,
-    job: &BatchJob,
-    events: &Events,
-) -> Result<Done, Failed> {
-    let timeout = job.deployed.function.object.spec.timeout;
-    let error = match pod::work(&lease.pod, request, timeout, events).await {
-        Ok(done) => return Ok(done),
-        Err(error) => error,
-    };
-    let text = error.to_string();
-    Err(match error {
-        PodError::Died(_) => {
-            lease.condemn();
-            Failed {
-                failure: Failure::new(502, "pod_died", text),
-                again: true,
-            }
-        }
-        PodError::Busy(_) => Failed {
-            failure: Failure::new(503, "pod_full", text).retry_after(1),
-            again: true,
-        },
-        PodError::TimedOut(_) => Failed {
-            failure: Failure::new(504, "invocation_timeout", text),
-            again: false,
-        },
-        PodError::Problem(problem) => Failed {
-            failure: problem.into(),
-            again: false,
-        },
-    })
-}
-
-/// Brings a result home over the link, and clears what the work left at the site.
-async fn home_result(
-    gateway: &Gateway,
-    job: &BatchJob,
-    staged: &Staged,
-    site: &str,
-) -> Result<(), Failed> {
-    let store = gateway.stores.site(site)?;
-    let key = result_key(&job.invocation);
-    store.copy_to(&key, gateway.stores.home()?, None).await?;
-    // Nobody need wait for this; what cannot be cleared now expires later.
-    let (store, package) = (store.clone(), staged.key.clone());
-    gateway.runtime.spawn(async move {
-        let _ = tokio::join!(store.delete(&key), store.delete(&package));
-    });
-    Ok(())
-}
-
-/// What is known of an invocation before it ran.
-fn measure(gateway: &Gateway, job: &BatchJob, staged: &Staged, placed: &Placed) -> Measurement {
-    let info = &gateway.scheduler.runtimes()[placed.runtime];
-    Measurement {
-        invocation: job.invocation.clone(),
-        at: job.at,
-        function: job.deployed.function.name().to_owned(),
-        version: job.deployed.function.version.clone(),
-        action: job.action.clone(),
-        runtime: info.name.clone(),
-        site: info.site.clone(),
-        mode: job.mode.clone(),
-        items: staged.items,
-        bytes: staged.bytes,
-        predicted: placed.parts(),
-        predicted_90: placed.interval_90(),
-        actual: Parts::default(),
-        outcome: "ok".to_owned(),
-        ..Measurement::default()
-    }
 }

@@ -8,6 +8,7 @@ use super::request;
 use crate::function::Input;
 use crate::gateway::Gateway;
 use crate::link;
+use crate::mode::Mode;
 use crate::pods::Expected;
 use crate::runnable::{Bootstrap, Deployed};
 use crate::scheduler::unix_now;
@@ -165,8 +166,10 @@ async fn run_batch(
         invocation: invocation.clone(),
         deployed: Arc::clone(deployed),
         action: "infer".to_owned(),
-        pinned: Some(runtime.to_owned()),
-        mode: "bootstrap".to_owned(),
+        mode: Mode::Pinned,
+        runtime: Some(runtime.to_owned()),
+        bootstrap: true,
+        deadline: None,
         parameters: BTreeMap::from([("bootstrap".to_owned(), "true".to_owned())]),
         at: unix_now(),
     };

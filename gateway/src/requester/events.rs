@@ -25,6 +25,8 @@ pub enum Event {
         runtime: String,
         /// Its site.
         site: String,
+        /// The mode: where several runtimes are used, there is a line for each.
+        mode: String,
         /// Predicted response time, in seconds, where it is known.
         predicted_s: Option<f64>,
         /// Its 90 % interval.
@@ -32,8 +34,10 @@ pub enum Event {
         /// Why, in one line.
         reason: String,
     },
-    /// The package begins to travel to the site.
+    /// The package, or a part of it, begins to travel to the site.
     Transfer {
+        /// The runtime that it is for.
+        runtime: String,
         /// Bytes that travel.
         bytes: u64,
         /// Whether the link is emulated.
@@ -41,6 +45,8 @@ pub enum Event {
     },
     /// A pod has the work.
     Working {
+        /// Its runtime.
+        runtime: String,
         /// The pod.
         pod: String,
         /// `cold` or `warm`.
@@ -57,8 +63,22 @@ pub enum Event {
         /// What is being done, where it is not plain inference.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stage: Option<String>,
+        /// Items done by each runtime, where more than one has a part.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        by_runtime: BTreeMap<String, u64>,
     },
-    /// The pod failed; the work is tried once more.
+    /// The cloud pod is up beside the edge, and it is decided whether both go on (mode `duplicator`).
+    Resolved {
+        /// The cloud runtime.
+        runtime: String,
+        /// Both run, or the edge alone.
+        both: bool,
+        /// Seconds left at the edge, by its progress, where that is known.
+        edge_rest_s: Option<f64>,
+        /// Seconds that the cloud would take from here, where that is known.
+        cloud_rest_s: Option<f64>,
+    },
+    /// A pod or a runtime failed; its work is done elsewhere, or once more.
     Retry {
         /// Why.
         reason: String,

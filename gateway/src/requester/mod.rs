@@ -1,13 +1,21 @@
 //! Carries an invocation through: stage, acquire, send, collect, record (paper, section 3.1).
 //!
-//! One file per way: [`batch`] for packages, [`request`] for what passes straight through.
+//! One file per way: [`batch`] for packages, which go by their mode to one runtime (`single`), two that
+//! race (`duplicator`) or two that share the work (`cooperative`); [`request`] for what passes straight
+//! through.
 
 pub mod batch;
 pub mod bootstrap;
+mod cooperative;
+mod duplicator;
 pub mod events;
+mod loser;
 pub mod package;
+mod part;
+mod places;
 pub mod pod;
 pub mod request;
+mod single;
 mod train;
 
 use crate::history::Parts;

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use std::io;
 use std::sync::Arc;
 use stoic_package::{Kind, Limits, Package, PackageError, ReadAt};
-use stoic_store::Reader;
+use stoic_store::{Reader, Store};
 
 /// A package in the home store, valid as far as its index tells.
 #[derive(Debug, Clone)]
@@ -24,7 +24,14 @@ pub struct Staged {
 }
 
 /// Blocking reads of an object, for the parser of packages.
-struct ObjectReader(Reader);
+pub(super) struct ObjectReader(Reader);
+
+impl ObjectReader {
+    /// Must be made inside an async runtime, and used outside of its async threads.
+    pub(super) fn new(store: &Store, key: &str, bytes: u64) -> Self {
+        Self(store.reader(key, bytes))
+    }
+}
 
 impl ReadAt for ObjectReader {
     fn len(&self) -> u64 {
@@ -71,7 +78,7 @@ where
             "the body is empty; send a zip or tar of images, or one image",
         ))
     } else if Kind::of(content_type).is_some() {
-        let reader = ObjectReader(store.reader(&key, stored.bytes));
+        let reader = ObjectReader::new(store, &key, stored.bytes);
         let content_type = content_type.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             Package::open(Arc::new(reader), &content_type, Limits::default())

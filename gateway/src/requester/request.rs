@@ -33,7 +33,8 @@ pub async fn bootstrap(
         action: "infer",
         features: Features::new(1.0, size as f64),
         pinned: Some(runtime),
-        avoid: None,
+        avoid: &[],
+        deadline_s: None,
     };
     let placed = gateway.scheduler.place(deployed, &ask)?;
     let pool = deployed

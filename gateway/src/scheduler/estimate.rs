@@ -1,13 +1,16 @@
 //! One placement: from what is asked and what the pools hold to estimates and a choice.
 
 use super::Scheduler;
+use super::explain::Explanation;
+use super::learner::{hour, unix_now};
 use crate::history::Parts;
 use crate::pods::Load;
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
+use stoic_placement::goal::Goal;
+use stoic_placement::load::{overlapped, wait};
 use stoic_placement::{
-    Candidate, ChoiceError, Estimate, Features, Interval, Margin, Mode, Part, Reason, Running,
-    choose, queueing,
+    Candidate, ChoiceError, Estimate, Features, Mode, Part, Reason, Regime, choose,
 };
 
 /// What is asked of the placement.
@@ -19,8 +22,10 @@ pub struct Ask<'a> {
     pub features: Features,
     /// The runtime that the caller insists on.
     pub pinned: Option<&'a str>,
-    /// A runtime that failed this invocation already; taken only if there is no other.
-    pub avoid: Option<usize>,
+    /// Runtimes that failed this invocation already; taken only if there is no other.
+    pub avoid: &'a [usize],
+    /// Seconds from now by which the answer is wanted.
+    pub deadline_s: Option<f64>,
 }
 
 /// A choice, with what it rests on.
@@ -49,6 +54,9 @@ pub struct RuntimeEstimate {
     pub emulated: String,
     /// Parts with intervals, in seconds; T_s is `response`.
     pub estimate: Estimate,
+    /// What it rests on, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Box<Explanation>>,
 }
 
 impl Placed {
@@ -72,42 +80,84 @@ impl Placed {
             self.estimate.response.p90.high,
         ))
     }
+
+    /// The 50 % interval of the response time, in seconds.
+    #[must_use]
+    pub fn interval_50(&self) -> Option<(f64, f64)> {
+        let response = &self.estimate.response;
+        response
+            .known
+            .then_some((response.p50.low, response.p50.high))
+    }
 }
 
 /// One runtime under consideration.
-struct Considered {
-    runtime: usize,
-    available: bool,
-    cold: bool,
-    estimate: Estimate,
+pub(super) struct Considered {
+    pub(super) runtime: usize,
+    pub(super) available: bool,
+    pub(super) cold: bool,
+    pub(super) estimate: Estimate,
 }
 
 impl Scheduler {
-    /// Chooses the runtime for an invocation.
+    /// Chooses the runtime for an invocation, and remembers who got it.
     ///
     /// # Errors
     /// No runtime can take it, or the pinned one cannot.
     pub fn place(&self, deployed: &Deployed, ask: &Ask<'_>) -> Result<Placed, ChoiceError> {
+        let placed = self.choose(deployed, ask)?;
+        if ask.pinned.is_none() {
+            let incumbents = &deployed.incumbents;
+            incumbents.set(ask.action, ask.features.items, placed.runtime);
+        }
+        Ok(placed)
+    }
+
+    /// Chooses the runtime for an invocation that is only asked about.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place).
+    pub fn choose(&self, deployed: &Deployed, ask: &Ask<'_>) -> Result<Placed, ChoiceError> {
         let considered = self.consider(deployed, ask);
         // Who insists on a runtime gets another pod there.
         let any_other = ask.pinned.is_none()
             && considered
                 .iter()
-                .any(|c| c.available && Some(c.runtime) != ask.avoid);
+                .any(|c| c.available && !ask.avoid.contains(&c.runtime));
         let candidates: Vec<Candidate<'_>> = considered
             .iter()
             .map(|c| Candidate {
                 runtime: &self.runtimes()[c.runtime].name,
-                available: c.available && !(any_other && Some(c.runtime) == ask.avoid),
+                available: c.available && !(any_other && ask.avoid.contains(&c.runtime)),
                 estimate: Some(&c.estimate),
             })
             .collect();
+        let incumbent = deployed.incumbents.get(ask.action, ask.features.items);
+        let incumbent = incumbent
+            .filter(|_| ask.pinned.is_none())
+            .and_then(|index| self.runtimes().get(index))
+            .map(|info| info.name.as_str());
+        let of_runtime = |c: &Considered| self.runtimes()[c.runtime].price.unwrap_or(0.0);
+        let prices: Vec<f64> = match self.seconds_per_price > 0.0 || self.enough.is_some() {
+            true => considered.iter().map(of_runtime).collect(),
+            false => Vec::new(),
+        };
         let mode = match ask.pinned {
             Some(runtime) => Mode::Pinned(runtime),
-            None => Mode::Selector {
-                incumbent: None,
-                margin: Margin::DEFAULT,
-            },
+            None if ask.deadline_s.is_none() && prices.iter().all(|price| *price == 0.0) => {
+                Mode::Selector {
+                    incumbent,
+                    margin: self.margin,
+                }
+            }
+            None => Mode::Goal(Goal {
+                deadline_s: ask.deadline_s,
+                chance: self.enough,
+                prices: &prices,
+                seconds_per_price: self.seconds_per_price,
+                incumbent,
+                margin: self.margin,
+            }),
         };
         let choice = choose(&candidates, mode)?;
         let chosen = &considered[choice.index];
@@ -121,8 +171,25 @@ impl Scheduler {
     /// The estimate of every runtime that the function may use.
     #[must_use]
     pub fn predict(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<RuntimeEstimate> {
+        self.predict_and(deployed, ask, false)
+    }
+
+    /// The same, with what each estimate rests on.
+    #[must_use]
+    pub fn predict_explained(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<RuntimeEstimate> {
+        self.predict_and(deployed, ask, true)
+    }
+
+    fn predict_and(
+        &self,
+        deployed: &Deployed,
+        ask: &Ask<'_>,
+        explain: bool,
+    ) -> Vec<RuntimeEstimate> {
         let of = |c: Considered| {
             let info = &self.runtimes()[c.runtime];
+            let pool = deployed.pool(c.runtime).filter(|_| explain);
+            let explanation = pool.map(|pool| self.explain(deployed, pool, ask, &c));
             RuntimeEstimate {
                 runtime: info.name.clone(),
                 site: info.site.clone(),
@@ -133,12 +200,13 @@ impl Scheduler {
                     c.cold && info.deployment_emulated,
                 ),
                 estimate: c.estimate,
+                explanation: explanation.map(Box::new),
             }
         };
         self.consider(deployed, ask).into_iter().map(of).collect()
     }
 
-    fn consider(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<Considered> {
+    pub(super) fn consider(&self, deployed: &Deployed, ask: &Ask<'_>) -> Vec<Considered> {
         let models = deployed.models();
         let runtimes = deployed
             .pools()
@@ -148,28 +216,27 @@ impl Scheduler {
         let mut considered: Vec<Considered> = runtimes
             .map(|(runtime, pool)| {
                 let load = pool.load();
-                let known = deployed.processing(ask.action, runtime);
-                let processing =
-                    known.map_or(Part::UNKNOWN, |model| model.predict(ask.features.items));
-                let transfer = self.link(runtime).predict(ask.features.bytes);
-                let deployment = models
-                    .deployment
-                    .get(runtime)
-                    .map_or(Part::UNKNOWN, |model| model.predict());
-                let (wait, cold) = wait(&load, deployment);
-                // The package travels while a pod is awaited: only what is left of the wait is added.
-                let wait = less(wait, transfer.mean);
-                let (queue, deploy) = if cold {
-                    (Part::ZERO, wait)
-                } else {
-                    (wait, Part::ZERO)
+                let available = !load.failing;
+                let warm = load.free > 0 && load.waiting.is_empty();
+                let deployment = match models.deployment.get(runtime) {
+                    // The path of every warm request: nothing is deployed.
+                    _ if warm => Part::ZERO,
+                    Some(model) => model.predict_in(&regime(&load)),
+                    None => Part::UNKNOWN,
                 };
-                let estimate = Estimate::of(queue, transfer, deploy, processing);
+                let wait = wait(&load.borrowed(), &deployment);
+                let (items, bytes) = (ask.features.items, ask.features.bytes);
+                let features = self.run_features(runtime, items, bytes, wait.cold);
+                let processing = deployed
+                    .processing(ask.action, runtime)
+                    .map_or(Part::UNKNOWN, |model| model.predict_run(&features));
+                let transfer = self.link(runtime).predict(bytes);
+                let estimate = overlapped(&wait, &transfer, &processing);
                 Considered {
                     runtime,
-                    available: !load.failing,
-                    cold,
-                    estimate,
+                    available,
+                    cold: wait.cold,
+                    estimate: models.calibrator.adjust(&estimate),
                 }
             })
             .collect();
@@ -182,104 +249,11 @@ impl Scheduler {
     }
 }
 
-/// The wait for a pod, and whether it is for a cold one.
-fn wait(load: &Load, deployment: Part) -> (Part, bool) {
-    if load.free > 0 && load.waiting.is_empty() {
-        return (Part::ZERO, false);
-    }
-    let waiting: Vec<Part> = load
-        .waiting
-        .iter()
-        .map(|seconds| Part::exact(*seconds))
-        .collect();
-    let running: Vec<Running> = load
-        .running
-        .iter()
-        .map(|(total, elapsed)| Running {
-            total: Part::exact(*total),
-            elapsed_s: *elapsed,
-        })
-        .collect();
-    let queue = (load.places > 0).then(|| queueing(load.places as usize, &running, &waiting));
-    // A pod on its way is nearer than one not ordered yet.
-    let coming = match load.deploying_s {
-        Some(elapsed_s) => Some(
-            Running {
-                total: deployment,
-                elapsed_s,
-            }
-            .remaining(),
-        ),
-        None if load.may_grow => Some(deployment),
-        None => None,
-    };
-    match (queue, coming) {
-        (Some(queue), Some(coming)) if coming.known && coming.mean < queue.mean => (coming, true),
-        (Some(queue), _) => (queue, false),
-        (None, Some(coming)) => (coming, true),
-        (None, None) => (Part::UNKNOWN, true),
-    }
-}
-
-/// What is left of a part after so many seconds that pass anyway.
-fn less(part: Part, seconds: f64) -> Part {
-    let cut = |value: f64| (value - seconds).max(0.0);
-    let interval = |i: Interval| Interval {
-        low: cut(i.low),
-        high: cut(i.high),
-    };
-    Part {
-        mean: cut(part.mean),
-        p50: interval(part.p50),
-        p90: interval(part.p90),
-        ..part
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn busy(running: &[(f64, f64)], may_grow: bool) -> Load {
-        Load {
-            places: 1,
-            running: running.to_vec(),
-            may_grow,
-            ..Load::default()
-        }
-    }
-
-    #[test]
-    fn a_free_place_costs_nothing() {
-        let load = Load {
-            free: 1,
-            places: 1,
-            ..Load::default()
-        };
-        assert_eq!(wait(&load, Part::exact(9.0)), (Part::ZERO, false));
-    }
-
-    #[test]
-    fn the_wait_is_the_rest_of_what_runs_or_a_new_pod_if_that_is_nearer() {
-        let (part, cold) = wait(&busy(&[(10.0, 4.0)], false), Part::exact(1.0));
-        assert!((part.mean - 6.0).abs() < 1e-9 && !cold);
-        let (part, cold) = wait(&busy(&[(10.0, 4.0)], true), Part::exact(1.0));
-        assert!((part.mean - 1.0).abs() < 1e-9 && cold);
-    }
-
-    #[test]
-    fn a_pod_on_its_way_is_awaited_for_the_rest_of_its_deployment() {
-        let load = Load {
-            deploying_s: Some(3.0),
-            ..Load::default()
-        };
-        let (part, cold) = wait(&load, Part::exact(5.0));
-        assert!((part.mean - 2.0).abs() < 1e-9 && cold);
-    }
-
-    #[test]
-    fn a_transfer_hides_the_wait_beneath_it() {
-        assert_eq!(less(Part::exact(2.0), 5.0).mean, 0.0);
-        assert!((less(Part::exact(5.0), 2.0).p90.high - 3.0).abs() < 1e-9);
+/// What is known of a deployment that would begin now.
+pub(super) fn regime(load: &Load) -> Regime {
+    Regime {
+        image_present: None,
+        standby: Some(load.places > 0),
+        hour: Some(hour(unix_now())),
     }
 }

@@ -5,17 +5,24 @@
 //! measurements and publishes new fits.
 
 mod estimate;
+mod explain;
+mod incumbents;
 mod learner;
 mod models;
+mod recent;
 
 pub use estimate::{Ask, Placed, RuntimeEstimate};
+pub use explain::{Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RunningView};
+pub use incumbents::Incumbents;
 pub use learner::{Learner, Lesson, Teacher, unix_now};
-pub use models::FunctionModels;
+pub use models::{ActionAccuracy, FunctionAccuracy, FunctionModels};
+pub use recent::RecentAccuracy;
 
 use crate::config::Config;
 use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use stoic_placement::LinkModel;
+use stoic_placement::{LinkModel, Margin, RunFeatures};
 
 /// A runtime as the scheduler sees it; its index is its place in [`Scheduler::runtimes`].
 #[derive(Debug, Clone)]
@@ -30,13 +37,52 @@ pub struct RuntimeInfo {
     pub link_emulated: bool,
     /// Whether its deployments have an emulated delay.
     pub deployment_emulated: bool,
+    /// GPUs of one of its pods.
+    pub gpus: u32,
+    /// What a second of one of its pods costs.
+    pub price: Option<f64>,
+}
+
+/// The link to a site, and when it was measured last (seconds since the Unix epoch).
+#[derive(Debug, Clone, Copy)]
+pub struct LinkState {
+    /// What it carries.
+    pub model: LinkModel,
+    /// When a package was measured on it.
+    pub transfer_at: Option<f64>,
+    /// When a probe was.
+    pub probe_at: Option<f64>,
+    /// How well its transfers were predicted lately.
+    pub accuracy: RecentAccuracy,
+}
+
+impl LinkState {
+    /// The local site's.
+    pub const LOCAL: Self = Self {
+        model: LinkModel::LOCAL,
+        transfer_at: None,
+        probe_at: None,
+        accuracy: RecentAccuracy::NONE,
+    };
+
+    /// When anything was measured on it last.
+    #[must_use]
+    pub fn measured_at(&self) -> Option<f64> {
+        let both = [self.transfer_at, self.probe_at].into_iter().flatten();
+        both.reduce(f64::max)
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Scheduler {
     runtimes: Vec<RuntimeInfo>,
-    links: ArcSwap<Vec<LinkModel>>,
+    links: ArcSwap<Vec<LinkState>>,
+    /// Seconds of waiting that one unit of price is worth.
+    seconds_per_price: f64,
+    /// The chance of meeting a deadline that is good enough.
+    enough: Option<f64>,
+    margin: Margin,
 }
 
 impl Scheduler {
@@ -56,13 +102,22 @@ impl Scheduler {
                     link_emulated: site.is_some_and(|site| site.emulated_link.is_some()),
                     deployment_emulated: site
                         .is_some_and(|site| site.emulated_deployment.is_some()),
+                    gpus: runtime.gpus,
+                    price: runtime.price,
                 }
             })
             .collect();
-        let links = vec![LinkModel::LOCAL; runtimes.len()];
+        let links = vec![LinkState::LOCAL; runtimes.len()];
+        let placement = &config.placement;
         Arc::new(Self {
             runtimes,
             links: ArcSwap::from_pointee(links),
+            seconds_per_price: placement.price_weight,
+            enough: placement.min_chance,
+            margin: Margin {
+                relative: placement.margin,
+                seconds: placement.margin_time.as_secs_f64(),
+            },
         })
     }
 
@@ -80,17 +135,50 @@ impl Scheduler {
             .position(|runtime| runtime.name == name)
     }
 
+    /// What is known of a run before it begins.
+    #[must_use]
+    pub fn run_features(&self, runtime: usize, items: f64, bytes: f64, cold: bool) -> RunFeatures {
+        let gpus = self.runtimes.get(runtime).map_or(0, |info| info.gpus);
+        RunFeatures {
+            items,
+            bytes: Some(bytes).filter(|bytes| *bytes > 0.0),
+            pixels: None,
+            gpus: Some(f64::from(gpus)).filter(|gpus| *gpus > 0.0),
+            cold: Some(cold),
+        }
+    }
+
+    /// The sites that are not at home, each once.
+    #[must_use]
+    pub fn remote_sites(&self) -> BTreeSet<String> {
+        let remote = self.runtimes.iter().filter(|runtime| runtime.remote);
+        remote.map(|runtime| runtime.site.clone()).collect()
+    }
+
     /// The link to a runtime's site, as it is known now.
     #[must_use]
     pub fn link(&self, runtime: usize) -> LinkModel {
+        self.link_state(runtime).model
+    }
+
+    /// The same, with when it was measured.
+    #[must_use]
+    pub fn link_state(&self, runtime: usize) -> LinkState {
         self.links
             .load()
             .get(runtime)
             .copied()
-            .unwrap_or(LinkModel::LOCAL)
+            .unwrap_or(LinkState::LOCAL)
     }
 
-    fn publish_links(&self, links: Vec<LinkModel>) {
+    /// When the link to a site was measured last, seconds since the Unix epoch.
+    #[must_use]
+    pub fn link_measured_at(&self, site: &str) -> Option<f64> {
+        let index = self.runtimes.iter().position(|r| r.site == site)?;
+        self.link_state(index).measured_at()
+    }
+
+    fn publish_links(&self, links: Vec<LinkState>) {
         self.links.store(Arc::new(links));
     }
 }

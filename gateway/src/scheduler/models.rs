@@ -1,7 +1,9 @@
 //! The fitted models of one function version, as published to the request path.
 
+use super::RecentAccuracy;
 use std::collections::HashMap;
-use stoic_placement::{DeploymentModel, ProcessingModel};
+use std::sync::Arc;
+use stoic_placement::{DeploymentModel, ProcessingModel, ResponseCalibrator};
 
 /// Fitted models by runtime index. Immutable; a new fit is a new value.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +12,30 @@ pub struct FunctionModels {
     pub processing: HashMap<String, Vec<ProcessingModel>>,
     /// Deployment time by runtime.
     pub deployment: Vec<DeploymentModel>,
+    /// Holds the coverage of the function's response times.
+    pub calibrator: ResponseCalibrator,
+    /// How well they did lately.
+    pub accuracy: Arc<FunctionAccuracy>,
+}
+
+/// How well the predictions of one function version did lately, by runtime index.
+#[derive(Debug, Clone, Default)]
+pub struct FunctionAccuracy {
+    /// By action, as the models' keys.
+    pub actions: HashMap<String, Vec<ActionAccuracy>>,
+    /// Of deployment times.
+    pub deployment: Vec<RecentAccuracy>,
+}
+
+/// How well the predictions of one action on one runtime did lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ActionAccuracy {
+    /// Of waiting for a busy pod.
+    pub queueing: RecentAccuracy,
+    /// Of processing times.
+    pub processing: RecentAccuracy,
+    /// Of whole response times, as they were given out.
+    pub response: RecentAccuracy,
 }
 
 impl FunctionModels {

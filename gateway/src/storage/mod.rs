@@ -20,7 +20,7 @@ pub const URL_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Bucket of the embedded stores.
 const BUCKET: &str = "stoic";
 /// Prefixes of what expires.
-const EXPIRING: [&str; 2] = ["packages/", "results/"];
+const EXPIRING: [&str; 3] = ["packages/", "results/", crate::link::PROBES];
 
 /// The stores, by site.
 #[derive(Debug)]

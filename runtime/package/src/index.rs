@@ -1,5 +1,6 @@
 //! A package: its items, and the bytes of each.
 
+use crate::part::Divider;
 use crate::tar_index;
 use crate::zip_index::ZipIndex;
 use crate::{Item, ItemError, Limits, PackageError, ReadAt};
@@ -85,6 +86,19 @@ impl Package {
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// How to write some of the items as packages of their own. Of a zip the directory is read once
+    /// more, here.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn divider(&self) -> Result<Divider, PackageError> {
+        let records = match &self.zip {
+            Some(zip) => Some(zip.records(self.source.as_ref())?),
+            None => None,
+        };
+        Ok(Divider::new(Arc::clone(&self.source), &self.items, records))
     }
 
     /// The limits it was opened with.

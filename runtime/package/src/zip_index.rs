@@ -3,7 +3,8 @@
 use crate::item::{check_name, is_item};
 use crate::read_at::Cursor;
 use crate::{Item, ItemError, Limits, PackageError, ReadAt};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 use zip::read::{ZipArchiveMetadata, ZipReadOptions};
 use zip::result::ZipError;
@@ -17,6 +18,8 @@ const ENTRY_BUFFER: usize = 32 * 1024;
 const END_BYTES: u64 = 22 + 65_535;
 /// Local header without name and extra field, plus a data descriptor with zip64 sizes.
 const ENTRY_OVERHEAD: u64 = 30 + 24;
+/// A record of the central directory without name, extra field and comment.
+pub(crate) const RECORD_BYTES: usize = 46;
 /// Most that deflate can make of one byte; bounds what is allocated on the word of an index.
 const DEFLATE_MOST: u64 = 1032;
 
@@ -24,6 +27,8 @@ const DEFLATE_MOST: u64 = 1032;
 pub(crate) struct ZipIndex {
     metadata: Arc<ZipArchiveMetadata>,
     entries: Vec<usize>,
+    /// Where the central directory begins.
+    directory: u64,
 }
 
 fn package_error(error: ZipError) -> PackageError {
@@ -108,7 +113,44 @@ impl ZipIndex {
         for item in &mut items {
             end_span(item, &starts, source.len())?;
         }
-        Ok((items, Self { metadata, entries }))
+        let directory = archive.central_directory_start();
+        Ok((
+            items,
+            Self {
+                metadata,
+                entries,
+                directory,
+            },
+        ))
+    }
+
+    /// Where each item's record of the central directory lies.
+    pub(crate) fn records(&self, source: &dyn ReadAt) -> Result<Vec<Range<u64>>, PackageError> {
+        let mut reader = Cursor::buffered(source, DIRECTORY_BUFFER);
+        let io = |error| package_error(ZipError::Io(error));
+        reader.seek(SeekFrom::Start(self.directory)).map_err(io)?;
+        let mut at = self.directory;
+        let mut records = Vec::with_capacity(self.entries.len());
+        let mut items = self.entries.iter().copied().peekable();
+        for number in 0..self.metadata.len() {
+            let mut head = [0; RECORD_BYTES];
+            reader.read_exact(&mut head).map_err(io)?;
+            if !head.starts_with(b"PK\x01\x02") {
+                return Err(PackageError::Invalid(
+                    "a record of the zip's directory is missing".to_owned(),
+                ));
+            }
+            // Name, extra field and comment follow.
+            let length = |at: usize| i64::from(u16::from_le_bytes([head[at], head[at + 1]]));
+            let more = length(28) + length(30) + length(32);
+            reader.seek_relative(more).map_err(io)?;
+            let end = at + RECORD_BYTES as u64 + more.unsigned_abs();
+            if items.next_if_eq(&number).is_some() {
+                records.push(at..end);
+            }
+            at = end;
+        }
+        Ok(records)
     }
 
     /// Unpacks one item, checking size and checksum.

@@ -19,6 +19,10 @@ pub struct BatchRequest {
     /// The items to work, of those that the package holds; absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<ItemRange>,
+    /// Present where this is one part of a larger batch, worked by several pods: the result is then in
+    /// the function's own mergeable form, which `POST /_stoic/merge` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartRef>,
     /// Where a newly trained model goes, for actions that make one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_output: Option<ModelRef>,
@@ -66,4 +70,53 @@ pub struct ItemRange {
     pub start: u64,
     /// One past the last item.
     pub end: u64,
+}
+
+/// Where the items of a part stand in the whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRef {
+    /// Position in the whole batch of the first item that is worked.
+    pub first: u64,
+    /// Items of the whole batch.
+    pub total: u64,
+}
+
+/// Body of `POST /_stoic/merge`: puts the results of the parts of one batch together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeRequest {
+    /// Identity of the invocation.
+    pub invocation: String,
+    /// The action of the batch.
+    pub action: String,
+    /// The results of its parts, in the order of the items; what is taken of them is the whole batch.
+    pub parts: Vec<MergePart>,
+    /// Where the result goes. Absent: the result travels in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputRef>,
+    /// Query parameters of the invocation; such as `format` apply here, and not to the parts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// The result of one part of a batch, and which of its items are taken: two pods may have worked the
+/// same items, and each counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergePart {
+    /// Presigned `GET`.
+    pub url: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Items taken, counted from the part's first.
+    pub take: ItemRange,
+}
+
+/// Body of `PUT /_stoic/limit`: a part that is being worked ends earlier than it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRequest {
+    /// Identity of the invocation.
+    pub invocation: String,
+    /// `first` of the part's [`PartRef`].
+    pub first: u64,
+    /// Items of the part that are still wanted, from its first on.
+    pub items: u64,
 }

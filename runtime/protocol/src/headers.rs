@@ -1,8 +1,10 @@
 //! Names of the HTTP headers, in lower case as HTTP/1.1 libraries want them.
 
-/// Request: pin a runtime. Response: the runtime that did the work.
+/// Request: pin a runtime; with modes `hedged`, `duplicator` and `cooperative`, the cloud runtime to
+/// use. Response: the runtime that did the work; `edge+gpu1` where two shared it.
 pub const RUNTIME: &str = "x-stoic-runtime";
-/// Request: placement mode, `pinned` or `selector`.
+/// Request: placement mode: `pinned`, `selector`, `hedged`, `duplicator`, `cooperative` or `auto`.
+/// Response: the mode that was used; of `auto`, the one it chose.
 pub const MODE: &str = "x-stoic-mode";
 /// Request: number of items in the body, where the client knows it.
 pub const ITEMS: &str = "x-stoic-items";
@@ -27,3 +29,11 @@ pub const EMULATED: &str = "x-stoic-emulated";
 pub const MODEL: &str = "x-stoic-model";
 /// Response: why the runtime was chosen, in one line.
 pub const REASON: &str = "x-stoic-reason";
+/// Request: time from the arrival by which the answer is wanted, such as `30s`.
+pub const DEADLINE: &str = "x-stoic-deadline";
+/// Response: items done by each runtime where more than one had a part: `edge=120;gpu1=80`.
+pub const ITEMS_BY: &str = "x-stoic-items-by";
+/// Response: seconds of cloud time given back because the edge did the work (paper, table 5).
+pub const CLOUD_SAVED: &str = "x-stoic-cloud-saved";
+/// Response: seconds of cloud time spent for nothing (paper, table 5).
+pub const CLOUD_LOST: &str = "x-stoic-cloud-lost";

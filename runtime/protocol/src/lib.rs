@@ -7,7 +7,10 @@ pub mod headers;
 pub mod problem;
 pub mod progress;
 
-pub use batch::{BatchRequest, ItemRange, ModelRef, OutputRef, PackageRef};
+pub use batch::{
+    BatchRequest, ItemRange, LimitRequest, MergePart, MergeRequest, ModelRef, OutputRef,
+    PackageRef, PartRef,
+};
 pub use problem::Problem;
 pub use progress::{PodReport, ProgressLine};
 
@@ -35,6 +38,16 @@ pub mod paths {
     /// Answers 204; 404 where the function takes no models; on failure a problem, and the former
     /// model stays in force.
     pub const MODEL: &str = "/_stoic/model";
+    /// `GET ?invocation=ID&within_ms=N`: 204 as soon as no batch of this invocation runs in the pod,
+    /// 409 `invocation_running` after so many milliseconds (at most 10,000). How a gateway that gave
+    /// up a batch learns that the pod did, too.
+    pub const ENDED: &str = "/_stoic/ended";
+    /// `PUT` with a JSON `LimitRequest`: a part that runs ends after so many items, since another pod
+    /// has done the others. 204; 404 `part_absent` where it does not run any more.
+    pub const LIMIT: &str = "/_stoic/limit";
+    /// `POST` with a JSON `MergeRequest`: the results of the parts of one batch become its result.
+    /// Answers one `ProgressLine`, `result`; 501 where the function's batches cannot be divided.
+    pub const MERGE: &str = "/_stoic/merge";
     /// `GET`: the `PodReport` of this pod.
     pub const REPORT: &str = "/_stoic/report";
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use stoic_package::{Item, ItemError, Kind, Limits, Package};
-use stoic_protocol::{BatchRequest, ItemRange, ModelRef, PackageRef, Problem};
+use stoic_protocol::{BatchRequest, ItemRange, ModelRef, PackageRef, PartRef, Problem};
 
 /// One batch of items, shared by all the threads that work it.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub struct Batch {
     parameters: BTreeMap<String, String>,
     input: Input,
     range: Range<usize>,
+    /// Of a part, the items as the whole batch numbers them.
+    part: Option<Vec<Item>>,
+    limit: Arc<AtomicUsize>,
     model_output: Option<ModelRef>,
     /// With what a model is put; none where the batch is local.
     transfer: Option<Transfer>,
@@ -98,6 +102,8 @@ impl Batch {
             action: action.to_owned(),
             parameters,
             range: 0..input.items().len(),
+            part: None,
+            limit: Arc::new(AtomicUsize::new(input.items().len())),
             input,
             model_output: None,
             transfer: None,
@@ -139,12 +145,18 @@ impl Batch {
             Input::remote_package(url, *bytes, content_type, transfer.clone(), call)?
         };
         let range = valid_range(request.range, input.items().len())?;
+        let part = request
+            .part
+            .map(|part| part_items(part, input.items().get(range.clone()).unwrap_or(&[])))
+            .transpose()?;
         input.plan(range.clone());
         Ok(Self {
             action: request.action,
             parameters: request.parameters,
             input,
+            limit: Arc::new(AtomicUsize::new(range.len())),
             range,
+            part,
             model_output: request.model_output,
             transfer: Some(transfer),
             call: call.clone(),
@@ -169,10 +181,34 @@ impl Batch {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// The items to work, in the package's order; a range is applied already.
+    /// The items to work, in the package's order; a range is applied already. Of a part, `index` is
+    /// the item's position in the whole batch.
     #[must_use]
     pub fn items(&self) -> &[Item] {
-        self.input.items().get(self.range.clone()).unwrap_or(&[])
+        match &self.part {
+            Some(items) => items,
+            None => self.input.items().get(self.range.clone()).unwrap_or(&[]),
+        }
+    }
+
+    /// Whether this is one part of a larger batch: the result is then in the function's own mergeable
+    /// form, for [`Function::merge`](crate::Function::merge).
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.part.is_some()
+    }
+
+    /// How many of [`items`](Self::items) are still wanted. All of them, but for a part whose last
+    /// items another pod has done meanwhile. It only ever shrinks; a function that works parts looks
+    /// at it before each item, ends there, and answers with the items before it.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The limit, to be lowered from outside.
+    pub(crate) fn limiter(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.limit)
     }
 
     /// The bytes of the item at a position in [`items`](Self::items). Waits until they are there;
@@ -227,6 +263,31 @@ fn valid_range(range: Option<ItemRange>, items: usize) -> Result<Range<usize>, P
             400,
             "range_invalid",
             format!("items {start} to {end} are not in a package of {items}"),
+        )),
+    }
+}
+
+/// The items of a part as the whole batch numbers them.
+fn part_items(part: PartRef, items: &[Item]) -> Result<Vec<Item>, Problem> {
+    let first = usize::try_from(part.first).ok();
+    let total = usize::try_from(part.total).ok();
+    match first.zip(total) {
+        Some((first, total)) if first.saturating_add(items.len()) <= total => {
+            let numbered = items.iter().enumerate().map(|(position, item)| Item {
+                index: first + position,
+                ..item.clone()
+            });
+            Ok(numbered.collect())
+        }
+        _ => Err(Problem::new(
+            400,
+            "part_invalid",
+            format!(
+                "{} items from {} on are not in a batch of {}",
+                items.len(),
+                part.first,
+                part.total
+            ),
         )),
     }
 }

@@ -1,6 +1,6 @@
 //! The one trait that a function implements.
 
-use crate::{Batch, BatchOutcome, Call, Context, Request, Response, Sample};
+use crate::{Batch, BatchOutcome, Call, Context, Merge, Request, Response, Sample};
 use std::path::Path;
 use stoic_protocol::{PodReport, Problem};
 
@@ -63,6 +63,23 @@ pub trait Function: Send + Sync + Sized + 'static {
             501,
             "batch_unsupported",
             "this function works no batches",
+        ))
+    }
+
+    /// Puts the results of the parts of one batch together, to what [`batch`](Self::batch) makes of the
+    /// whole of it. A function whose batches several pods may share answers a batch that
+    /// [is a part](Batch::is_part) in a form of its own that it can merge, and declares
+    /// `spec.divisible: true`. Parameters such as a format apply here.
+    ///
+    /// # Errors
+    /// A problem, which becomes the answer; 409 `parts_disagree` where the parts are of different
+    /// models.
+    fn merge(&self, merge: &Merge, call: &Call) -> Result<BatchOutcome, Problem> {
+        let _ = (merge, call);
+        Err(Problem::new(
+            501,
+            "merge_unsupported",
+            "the batches of this function cannot be divided",
         ))
     }
 

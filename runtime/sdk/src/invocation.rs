@@ -4,7 +4,7 @@
 use crate::batch::{Batch, BatchOutcome, is_item_type};
 use crate::call::Call;
 use crate::exchange::query_pairs;
-use crate::pod_state::{Ended, Pod, Running};
+use crate::pod_state::{Ended, Pod, Running, RunningBatch};
 use crate::reply::{self, Reply};
 use crate::{Function, Request, Response};
 use bytes::{Bytes, BytesMut};
@@ -133,6 +133,7 @@ async fn run<F: Function>(
     let (started, has_started) = oneshot::channel();
     let job = BatchJob {
         pod: Arc::clone(pod),
+        batch: call.invocation().map(|id| pod.runs(id)),
         _running: running,
         call: call.clone(),
         source,
@@ -308,6 +309,7 @@ enum BatchSource {
 /// A batch on its thread.
 struct BatchJob<F: Function> {
     pod: Arc<Pod<F>>,
+    batch: Option<RunningBatch<F>>,
     _running: Running<F>,
     call: Call,
     source: BatchSource,
@@ -330,10 +332,12 @@ impl<F: Function> BatchJob<F> {
             call,
             source,
             lines,
+            batch,
             _running,
         } = self;
-        let worked = guarded(|| work(&pod, &call, source, started, lines));
+        let worked = guarded(|| work(&pod, &call, source, started, lines, batch.as_ref()));
         count_unheard(&pod, &call);
+        drop(batch);
         worked
     }
 }
@@ -344,16 +348,19 @@ fn work<F: Function>(
     source: BatchSource,
     started: oneshot::Sender<u64>,
     lines: bool,
+    running: Option<&RunningBatch<F>>,
 ) -> Result<Worked, Problem> {
     let function = pod.loaded()?;
     let (batch, output) = match source {
         BatchSource::Url(mut request) => {
             let output = request.output.take();
+            let part = request.part;
             let transfer = pod.transfer.clone();
-            (
-                Batch::remote(*request, transfer, call, F::ITEM_TYPES)?,
-                output,
-            )
+            let batch = Batch::remote(*request, transfer, call, F::ITEM_TYPES)?;
+            if let (Some(part), Some(running)) = (part, running) {
+                running.is_part(part.first, batch.limiter());
+            }
+            (batch, output)
         }
         BatchSource::Body {
             action,

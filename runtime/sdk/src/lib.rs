@@ -5,8 +5,8 @@
 //! batches, fetches the items of a batch ahead of the work, tells the work when its caller has left,
 //! and drains on `SIGTERM`. It links no model library and knows none.
 //!
-//! - [`function`](Function) is what one implements; [`Request`], [`Response`], [`Batch`] and
-//!   [`Call`] are what one meets there.
+//! - [`function`](Function) is what one implements; [`Request`], [`Response`], [`Batch`], [`Merge`]
+//!   and [`Call`] are what one meets there.
 //! - `server` accepts, routes and drains; `invocation` runs a function and turns what it says into an
 //!   answer; `input` and `transfer` move the bytes of batches; `pod_state` counts.
 
@@ -17,6 +17,7 @@ mod exchange;
 mod function;
 mod input;
 mod invocation;
+mod merge;
 mod model;
 mod pod_state;
 mod reply;
@@ -28,6 +29,7 @@ pub use call::Call;
 pub use context::{Context, Model, Precision};
 pub use exchange::{Request, Response};
 pub use function::Function;
+pub use merge::{Merge, PartResult};
 pub use server::serve;
 
 pub use bytes::Bytes;

@@ -33,6 +33,10 @@ pub(crate) struct Pod<F> {
     function: OnceLock<F>,
     busy: AtomicUsize,
     idle: Notify,
+    /// Batches that run.
+    batches: Mutex<Vec<Listed>>,
+    batch_number: AtomicU64,
+    batch_ended: Notify,
     counts: Counts,
     /// Seconds by stage of the start.
     start_s: Mutex<BTreeMap<String, f64>>,
@@ -70,6 +74,38 @@ impl<F: Function> Drop for Running<F> {
     }
 }
 
+/// A batch that runs, as others find it.
+#[derive(Debug)]
+struct Listed {
+    number: u64,
+    invocation: String,
+    /// Of a part: its first item, and how many of its items are wanted.
+    part: Option<(u64, Arc<AtomicUsize>)>,
+}
+
+/// A batch that runs, told by the identity of its invocation.
+pub(crate) struct RunningBatch<F: Function> {
+    pod: Arc<Pod<F>>,
+    number: u64,
+}
+
+impl<F: Function> RunningBatch<F> {
+    /// Lets others lower the limit of the part that it is.
+    pub(crate) fn is_part(&self, first: u64, limit: Arc<AtomicUsize>) {
+        let mut batches = self.pod.batches();
+        if let Some(listed) = batches.iter_mut().find(|b| b.number == self.number) {
+            listed.part = Some((first, limit));
+        }
+    }
+}
+
+impl<F: Function> Drop for RunningBatch<F> {
+    fn drop(&mut self) {
+        self.pod.batches().retain(|b| b.number != self.number);
+        self.pod.batch_ended.notify_waiters();
+    }
+}
+
 impl<F: Function> Pod<F> {
     pub(crate) fn new(context: Context, transfer: Transfer) -> Self {
         Self {
@@ -81,6 +117,9 @@ impl<F: Function> Pod<F> {
             function: OnceLock::new(),
             busy: AtomicUsize::new(0),
             idle: Notify::new(),
+            batches: Mutex::default(),
+            batch_number: AtomicU64::new(0),
+            batch_ended: Notify::new(),
             counts: Counts::default(),
             start_s: Mutex::default(),
             stages_s: Mutex::default(),
@@ -160,6 +199,52 @@ impl<F: Function> Pod<F> {
                 return;
             }
             idle.await;
+        }
+    }
+
+    fn batches(&self) -> std::sync::MutexGuard<'_, Vec<Listed>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a batch runs, until what is returned is dropped.
+    pub(crate) fn runs(self: &Arc<Self>, invocation: &str) -> RunningBatch<F> {
+        let number = self.batch_number.fetch_add(1, Ordering::Relaxed);
+        self.batches().push(Listed {
+            number,
+            invocation: invocation.to_owned(),
+            part: None,
+        });
+        RunningBatch {
+            pod: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Lowers the limit of a part that runs; false where there is none such.
+    pub(crate) fn limit(&self, invocation: &str, first: u64, items: usize) -> bool {
+        let batches = self.batches();
+        let mut found = false;
+        for listed in batches.iter().filter(|b| b.invocation == invocation) {
+            if let Some((of, limit)) = &listed.part
+                && *of == first
+            {
+                limit.fetch_min(items, Ordering::Relaxed);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Returns when no batch of this invocation runs.
+    pub(crate) async fn until_ended(&self, invocation: &str) {
+        loop {
+            let mut ended = std::pin::pin!(self.batch_ended.notified());
+            // Registered before the look, so that no end between the two is missed.
+            ended.as_mut().enable();
+            if !self.batches().iter().any(|b| b.invocation == invocation) {
+                return;
+            }
+            ended.await;
         }
     }
 

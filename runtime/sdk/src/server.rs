@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::exchange::query_pairs;
 use crate::invocation::{self, Answer, guarded, on_thread};
+use crate::merge;
 use crate::model;
 use crate::pod_state::{Phase, Pod};
 use crate::reply;
@@ -20,7 +21,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stoic_protocol::{Problem, paths};
+use stoic_protocol::{LimitRequest, Problem, paths};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,6 +31,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 const HEAD_BYTES: usize = 64 * 1024;
 /// Largest body of the pod's own paths, in bytes.
 const OWN_BODY_BYTES: usize = 64 * 1024;
+/// Longest time that somebody may wait for the end of an invocation.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+/// Largest list of parts, in bytes: some ten thousand presigned URLs.
+const MERGE_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// What cancelled work gets to notice that it is.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 /// Most items of a sample.
@@ -298,6 +303,13 @@ async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>)
             )
         }
         paths::SAMPLE if get => or_problem(sample(pod, &request).await),
+        paths::ENDED if get => or_problem(until_ended(pod, &request).await),
+        paths::LIMIT if request.method() == Method::PUT => {
+            or_problem(limit(pod, request.into_body()).await)
+        }
+        paths::MERGE if request.method() == Method::POST => {
+            or_problem(merge_parts(pod, request.into_body()).await)
+        }
         paths::MODEL if request.method() == Method::PUT => {
             or_problem(put_model(pod, request.into_body()).await)
         }
@@ -350,6 +362,66 @@ async fn sample<F: Function>(
     } = sample
         .ok_or_else(|| Problem::new(404, "sample_unsupported", "this function has no sample"))?;
     Ok(reply::answer(Response::new(&content_type, bytes)))
+}
+
+async fn until_ended<F: Function>(
+    pod: &Arc<Pod<F>>,
+    request: &http::Request<Incoming>,
+) -> Result<Answer, Problem> {
+    let (mut invocation, mut within) = (None, Duration::ZERO);
+    for (key, value) in query_pairs(request.uri().query().unwrap_or_default()) {
+        match key.as_str() {
+            "invocation" => invocation = Some(value),
+            "within_ms" => {
+                let millis = value.parse().ok().map(Duration::from_millis);
+                within = millis
+                    .filter(|within| *within <= LONGEST_LOOK)
+                    .ok_or_else(|| {
+                        Problem::new(400, "within_invalid", "within_ms is at most 10000")
+                    })?;
+            }
+            _ => {}
+        }
+    }
+    let invocation =
+        invocation.ok_or_else(|| Problem::new(400, "invocation_missing", "name an invocation"))?;
+    tokio::time::timeout(within, pod.until_ended(&invocation))
+        .await
+        .map_err(|_| Problem::new(409, "invocation_running", "the batch still runs"))?;
+    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    Ok(answer)
+}
+
+async fn limit<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer, Problem> {
+    let invalid = |detail: String| Problem::new(400, "limit_invalid", detail);
+    let body = Limited::new(body, OWN_BODY_BYTES)
+        .collect()
+        .await
+        .map_err(|error| invalid(error.to_string()))?
+        .to_bytes();
+    let request: LimitRequest =
+        serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    let items = usize::try_from(request.items).unwrap_or(usize::MAX);
+    if !pod.limit(&request.invocation, request.first, items) {
+        let detail = "no such part runs in this pod";
+        return Err(Problem::new(404, "part_absent", detail));
+    }
+    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    Ok(answer)
+}
+
+async fn merge_parts<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer, Problem> {
+    pod.serving()?;
+    let invalid = |detail: String| Problem::new(400, "merge_invalid", detail);
+    let body = Limited::new(body, MERGE_BODY_BYTES)
+        .collect()
+        .await
+        .map_err(|error| invalid(error.to_string()))?
+        .to_bytes();
+    let request = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    merge::merge(pod, request).await
 }
 
 async fn put_model<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer, Problem> {

@@ -57,7 +57,8 @@ pub(in crate::cli) async fn carry(
     progress: &Progress,
 ) -> Result<Carried, Failed> {
     let mut events = uploading(progress, sent, length, client.batch(call)).await?;
-    let (mut why, mut at) = (None, None);
+    let mut why = None;
+    let mut at: Vec<String> = Vec::new();
     while let Some(event) = events.next().await {
         match event? {
             Event::Accepted {
@@ -71,28 +72,59 @@ pub(in crate::cli) async fn carry(
             Event::Placed {
                 runtime,
                 site,
+                mode,
                 predicted_s,
                 predicted_90,
                 reason,
             } => {
-                progress.note(&placed(&runtime, &site, predicted_s, predicted_90, &reason));
+                let said = placed(&runtime, &site, predicted_s, predicted_90, &reason);
+                progress.note(&format!("{mode}: {said}"));
                 why = Some(reason);
             }
-            Event::Transfer { bytes, emulated } => {
+            Event::Transfer {
+                runtime,
+                bytes,
+                emulated,
+            } => {
                 let emulated = if emulated {
                     ", over an emulated link"
                 } else {
                     ""
                 };
-                progress.phase(&format!("{} on the way to the site{emulated}", size(bytes)));
+                progress.phase(&format!(
+                    "{} on the way to {runtime}'s site{emulated}",
+                    size(bytes)
+                ));
             }
-            Event::Working { pod, start } => {
-                progress.phase(&format!("working in pod {pod} ({start})"));
-                at = Some(pod);
+            Event::Working {
+                runtime,
+                pod,
+                start,
+            } => {
+                progress.phase(&format!("working on {runtime} in pod {pod} ({start})"));
+                at.push(pod);
             }
             Event::Progress {
-                done, total, stage, ..
-            } => progress.steps(stage.as_deref().unwrap_or("items done"), done, total),
+                done,
+                total,
+                stage,
+                by_runtime,
+                ..
+            } => {
+                let by: Vec<String> = by_runtime.iter().map(|(r, n)| format!("{r} {n}")).collect();
+                let text = match stage {
+                    Some(stage) => stage,
+                    None if by.len() > 1 => format!("items done ({})", by.join(", ")),
+                    None => "items done".to_owned(),
+                };
+                progress.steps(&text, done, total);
+            }
+            Event::Resolved {
+                runtime,
+                both,
+                edge_rest_s,
+                cloud_rest_s,
+            } => progress.note(&resolved(&runtime, both, edge_rest_s, cloud_rest_s)),
             Event::Retry { reason } => progress.note(&format!("once more, after: {reason}")),
             Event::Result {
                 result,
@@ -103,7 +135,7 @@ pub(in crate::cli) async fn carry(
                 stages_s,
             } => {
                 let summary = Summary {
-                    pod: at,
+                    pod: (!at.is_empty()).then(|| at.join(" and ")),
                     reason: why,
                     items: Some(items),
                     failed_items,
@@ -127,6 +159,26 @@ pub(in crate::cli) async fn carry(
     Err(Failed::Machine(
         "the gateway ended its answer before the batch was done".to_owned(),
     ))
+}
+
+fn resolved(
+    runtime: &str,
+    both: bool,
+    edge_rest_s: Option<f64>,
+    cloud_rest_s: Option<f64>,
+) -> String {
+    let rest =
+        |rest: Option<f64>| rest.map_or("unknown".to_owned(), |s| format!("{} s", seconds(s)));
+    let then = if both {
+        "both run, the first one done ends the other"
+    } else {
+        "the edge goes on alone"
+    };
+    format!(
+        "{runtime} is up: left at the edge {}, there {}; {then}",
+        rest(edge_rest_s),
+        rest(cloud_rest_s)
+    )
 }
 
 fn placed(

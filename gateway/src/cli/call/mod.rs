@@ -54,6 +54,8 @@ enum SummaryFormat {
         stoic function call wildlife --data photos.zip --output labels.json\n  \
         stoic function call wildlife --data DCIM/ > labels.json\n  \
         stoic function call wildlife --data photos.zip --param format=megadetector --runtime edge\n  \
+        stoic function call wildlife --data photos.zip --mode cooperative --output labels.json\n  \
+        stoic function call wildlife --data photos.zip --mode duplicator --runtime cpu --output labels.json\n  \
         stoic function call wildlife --action train --data labelled.zip\n  \
         echo hello | stoic function call echo --data - --path /a/b --param x=1"
 )]
@@ -66,12 +68,18 @@ pub(super) struct CallFunction {
     /// Where the result goes [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Runtime to run on, instead of the one with the least expected response time
+    /// Runtime to run on, instead of the one with the least expected response time; with modes `hedged`,
+    /// `duplicator` and `cooperative`, the cloud runtime to use
     #[arg(short, long, value_name = "RUNTIME")]
     runtime: Option<String>,
-    /// How the runtime is chosen: `pinned` or `selector`
+    /// How it is placed: `pinned`, `selector`, `hedged` (several cloud runtimes are deployed, the first
+    /// that is up is kept), `duplicator` (edge and cloud race), `cooperative` (they share the batch) or
+    /// `auto` [default: the gateway's, which is `selector` unless configured]
     #[arg(short, long, value_name = "MODE")]
     mode: Option<String>,
+    /// Time from now by which the answer is wanted, such as 30s
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
     /// What to do with the data: `infer`, or another action of the function [default: infer]
     #[arg(short, long, value_name = "ACTION")]
     action: Option<String>,
@@ -129,6 +137,7 @@ impl CallFunction {
             },
             runtime: self.runtime.clone(),
             mode: self.mode.clone(),
+            deadline: self.deadline.clone(),
             action: self.action.clone(),
             items: self.items,
             content_type,

@@ -2,7 +2,7 @@
 
 use crate::cli::output::table;
 use crate::cli::quantity::seconds;
-use crate::history::{Measurement, Parts};
+use crate::history::{Measurement, Parts, Race};
 use http::HeaderMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,6 +31,12 @@ pub(in crate::cli) struct Summary {
     pub(in crate::cli) actual: Parts,
     /// Seconds by stage inside the pod; stages overlap.
     pub(in crate::cli) stages_s: BTreeMap<String, f64>,
+    /// The mode that was used.
+    pub(in crate::cli) mode: String,
+    /// Items done by each runtime, where more than one could have a part.
+    pub(in crate::cli) items_by: BTreeMap<String, u64>,
+    /// What it cost the cloud, where the edge and the cloud were used together.
+    pub(in crate::cli) race: Option<Race>,
 }
 
 impl Summary {
@@ -52,6 +58,9 @@ impl Summary {
             predicted_90: measurement.predicted_90,
             actual: measurement.actual,
             stages_s: BTreeMap::new(),
+            mode: measurement.mode,
+            items_by: measurement.items_by,
+            race: measurement.race,
         }
     }
 
@@ -77,6 +86,9 @@ impl Summary {
             predicted_90: predicted.and_then(|(_, interval)| interval),
             actual: parts(headers::ACTUAL)?.0,
             stages_s: BTreeMap::new(),
+            mode: text(headers::MODE).unwrap_or_default(),
+            items_by: BTreeMap::new(),
+            race: None,
         })
     }
 
@@ -99,8 +111,33 @@ impl Summary {
                 head.push_str(&format!(", {} of them failed", self.failed_items));
             }
         }
+        if !self.items_by.is_empty() {
+            let by: Vec<String> = self
+                .items_by
+                .iter()
+                .map(|(r, n)| format!("{n} on {r}"))
+                .collect();
+            head.push_str(&format!(": {}", by.join(", ")));
+        }
         if let Some(reason) = &self.reason {
             head.push_str(&format!("\nwhy there: {reason}"));
+        }
+        if let Some(race) = &self.race {
+            let account = [
+                ("given back", race.saved_s),
+                ("spent in vain", race.lost_s),
+                ("spent on the answer", race.used_s),
+            ];
+            let account: Vec<String> = account
+                .into_iter()
+                .filter(|(_, s)| *s > 0.0)
+                .map(|(what, s)| format!("{} s {what}", seconds(s)))
+                .collect();
+            let account = match account.is_empty() {
+                true => "nothing".to_owned(),
+                false => account.join(", "),
+            };
+            head.push_str(&format!("\ncloud time of {}: {account}", race.runtime));
         }
         let emulated = |part: &str| {
             let is = self.emulated.split(',').any(|name| name == part);

@@ -30,6 +30,8 @@ pub(in crate::cli) struct Call {
     pub(in crate::cli) runtime: Option<String>,
     /// Placement mode.
     pub(in crate::cli) mode: Option<String>,
+    /// Time from now by which the answer is wanted.
+    pub(in crate::cli) deadline: Option<String>,
     /// `infer`, `train`, ...
     pub(in crate::cli) action: Option<String>,
     /// Items in the body, where the caller knows.
@@ -50,6 +52,7 @@ impl Call {
             method: Method::POST,
             runtime: None,
             mode: None,
+            deadline: None,
             action: None,
             items: None,
             content_type: Some(content_type.to_owned()),
@@ -87,6 +90,7 @@ impl Call {
         for (name, value) in [
             (HeaderName::from_static(headers::RUNTIME), self.runtime),
             (HeaderName::from_static(headers::MODE), self.mode),
+            (HeaderName::from_static(headers::DEADLINE), self.deadline),
             (HeaderName::from_static(headers::ACTION), self.action),
             (HeaderName::from_static(headers::ITEMS), items),
             (header::CONTENT_TYPE, self.content_type),

@@ -9,7 +9,7 @@ pub(super) use call::Call;
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
-use crate::history::{Measurement, ModelRecord};
+use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView};
 use crate::pods::PodView;
 use bytes::Bytes;
@@ -119,21 +119,14 @@ impl Client {
             .map(drop)
     }
 
-    /// What a batch would take on each runtime.
+    /// What a batch would take on each runtime; `question` holds the parameters of the query.
     pub(super) async fn predict(
         &self,
         name: &str,
-        items: u64,
-        bytes: u64,
-        action: Option<&str>,
+        question: &[(&str, String)],
     ) -> Result<PredictView, Failed> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("items", &items.to_string());
-        query.append_pair("bytes", &bytes.to_string());
-        if let Some(action) = action {
-            query.append_pair("action", action);
-        }
-        let query = query.finish();
+        let query = query.extend_pairs(question).finish();
         self.get(&format!("/v1/functions/{}/predict?{query}", encoded(name)))
             .await
     }
@@ -170,6 +163,11 @@ impl Client {
         query.append_pair("limit", &limit.to_string());
         self.get(&format!("/v1/measurements?{}", query.finish()))
             .await
+    }
+
+    /// What races between edge and cloud saved and cost.
+    pub(super) async fn account(&self) -> Result<Vec<AccountRow>, Failed> {
+        self.get("/v1/account").await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {

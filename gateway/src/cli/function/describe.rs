@@ -67,6 +67,10 @@ fn text(view: &FunctionView, own: &[PodView]) -> String {
             ),
         ],
         vec!["input".to_owned(), input(spec.input).to_owned()],
+        vec![
+            "divisible".to_owned(),
+            if spec.divisible { "yes" } else { "no" }.to_owned(),
+        ],
         vec!["command".to_owned(), spec.command.join(" ")],
         vec![
             "image".to_owned(),
