@@ -1,6 +1,9 @@
-//! T_p, the time a function runs, as the paper's section 3.4.3 predicts it:
-//! Bayesian ridge regression of seconds on batch size over the most recent
-//! points, inside RANSAC (Algorithm 1).
+//! T_p, the time a function runs (the paper's section 3.4.3): robust lines of
+//! seconds over batch size that forget at several speeds, and Bayesian ridge
+//! regression over the most recent points inside RANSAC (Algorithm 1), mixed
+//! by their recent prequential losses (see `forgetting`). Where runs tell bytes,
+//! pixels or GPUs, lines over these take over once they err less; what loading
+//! the model adds is learned from runs that say that they were cold.
 //!
 //! Beyond the paper:
 //! * The line is made physical: a larger batch never takes less time, nor any
