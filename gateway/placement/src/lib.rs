@@ -12,12 +12,16 @@
 //! |---|---|---|---|
 //! | T_q queueing | waiting for a slot | what runs and waits, first come first served | [`queueing`](mod@queueing) |
 //! | T_t transfer | bytes to the site | bandwidth of the moment and round trips | [`transfer`] |
-//! | T_d deployment | starting a pod; zero when one is warm | sliding mean or median of measured deployments, the width re-chosen after every 10 | [`deployment`] |
-//! | T_p processing | running the function | Bayesian ridge regression on batch size over the last 10 runs, inside RANSAC | [`processing`] |
+//! | T_d deployment | starting a pod; zero when one is warm | medians of measured deployments that forget at six speeds, unless sliding windows or autoregression did better lately | [`deployment`] |
+//! | T_p processing | running the function | robust lines over batch size that forget at several speeds, and the paper's Algorithm 1, mixed by their recent errors | [`processing`] |
+//!
+//! The paper's own method alone, the baseline, is [`paper`].
 //!
 //! Each [`Part`] has a mean and two nested intervals, of 50 % and 90 %, which
-//! come from how far recent predictions, made in advance, were off ([`band`]).
-//! Their coverage is checked by [`accuracy`].
+//! come from how far recent predictions, made in advance, were off ([`band`]),
+//! stretched by how often they were missed (adaptive conformal inference).
+//! Whole response times pass one [`ResponseCalibrator`] per function, which
+//! pins their coverage. It is checked by [`accuracy`].
 //!
 //! Every model comes in two pieces. A **history** ([`DeploymentHistory`],
 //! [`ProcessingHistory`], [`Bandwidth`]) is mutable, takes in measurements and
