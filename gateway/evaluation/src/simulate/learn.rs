@@ -41,7 +41,7 @@ impl Memory {
     pub(super) fn new(scenario: &Scenario, world: &World, seed: u64) -> Self {
         let count = world.batches.len();
         let every = count.div_ceil(scenario.learning.batches.max(1)).max(1);
-        let lives: Vec<(Vec<Known>, Vec<(f64, f64)>)> = std::thread::scope(|scope| {
+        let lives: Vec<Life> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..scenario.runtimes.len())
                 .map(|runtime| scope.spawn(move || live(scenario, world, runtime, every, seed)))
                 .collect();
@@ -80,14 +80,11 @@ impl Memory {
     }
 }
 
-/// One runtime's history: its state before each lesson, and when it was unavailable.
-fn live(
-    scenario: &Scenario,
-    world: &World,
-    index: usize,
-    every: usize,
-    seed: u64,
-) -> (Vec<Known>, Vec<(f64, f64)>) {
+/// A runtime's state before each lesson, and the spans in which it was unavailable.
+type Life = (Vec<Known>, Vec<(f64, f64)>);
+
+/// Lets one runtime's histories live through the simulation.
+fn live(scenario: &Scenario, world: &World, index: usize, every: usize, seed: u64) -> Life {
     let runtime = &scenario.runtimes[index];
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX - index as u64);

@@ -70,6 +70,8 @@ struct Worker {
     runtime: usize,
     up: bool,
     gone: bool,
+    /// Given back before it was up, since another was first: it may be ordered again.
+    returned: bool,
     begun: bool,
     chunk: Option<Chunk>,
     /// Counts chunks and their changes: events of older ones are void.
@@ -107,6 +109,7 @@ pub(super) fn share(scene: &Scene<'_>, estimates: &[Estimate], clouds: &[usize])
                 runtime,
                 up: false,
                 gone: false,
+                returned: false,
                 begun: false,
                 chunk: None,
                 epoch: 0,
@@ -215,8 +218,12 @@ impl Share<'_, '_> {
         };
         if !ok {
             // Everybody is gone: the batch is placed again as a whole.
-            let late = scene.draws.iter().map(|d| d.up_s).fold(now, f64::max);
-            let mut failed: Vec<usize> = self.workers.iter().map(|w| w.runtime).collect();
+            let gone = || self.workers.iter().filter(|worker| !worker.returned);
+            let mut failed: Vec<usize> = gone().map(|worker| worker.runtime).collect();
+            let late = failed
+                .iter()
+                .map(|r| scene.draws[*r].up_s)
+                .fold(now, f64::max);
             let next = again(scene, late, &mut failed);
             let mut cloud = end.cloud;
             cloud.add(&next.cloud);
@@ -245,6 +252,7 @@ impl Share<'_, '_> {
                     for other in 1..self.workers.len() {
                         if other != index && !self.workers[other].gone {
                             self.workers[other].gone = true;
+                            self.workers[other].returned = true;
                             let runtime = self.workers[other].runtime;
                             let units = f64::from(self.scene.units(runtime));
                             self.cloud.deploying_s += now * units;
