@@ -251,6 +251,72 @@ fn replay_1000_runs(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// Runs with a step, where boosted trees rule and are grown after every ten.
+fn steps(count: usize) -> Vec<(f64, f64)> {
+    runs(count)
+        .into_iter()
+        .map(|(items, _)| (items, if items > 90.0 { 60.0 } else { 10.0 } + 0.1 * items))
+        .collect()
+}
+
+/// A log of these replayed.
+#[divan::bench]
+fn replay_1000_runs_by_trees(bencher: Bencher<'_, '_>) {
+    let log = steps(1000);
+    bencher.bench(|| {
+        let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+        let mut sum = 0.0;
+        for &(items, seconds) in black_box(&log) {
+            sum += history.fit().predict(items).mean;
+            history.push(items, seconds);
+        }
+        sum
+    });
+}
+
+/// One new measurement after which the trees are not due, and one after which
+/// they are, of a function on which they rule.
+#[divan::bench(args = [308, 309])]
+fn refit_processing_by_trees(bencher: Bencher<'_, '_>, count: usize) {
+    let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+    for (items, seconds) in steps(count) {
+        history.push(items, seconds);
+    }
+    assert_eq!(history.fit().basis().estimator, "boosted_trees");
+    bencher
+        .with_inputs(|| history.clone())
+        .bench_local_values(|mut history| {
+            history.push(black_box(70.0), black_box(17.0));
+            (history.fit(), history)
+        });
+}
+
+/// A decision over four runtimes on which they rule.
+#[divan::bench]
+fn decide_over_four_runtimes_by_trees(bencher: Bencher<'_, '_>) {
+    let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+    for (items, seconds) in steps(300) {
+        history.push(items, seconds);
+    }
+    let (processing, deployment) = (history.fit(), deployment(300).fit());
+    let link = Bandwidth::new(LinkConfig::default()).fit(33.0);
+    let candidates = ["edge", "cpu", "gpu1", "gpu2"].map(|runtime| CandidateInput {
+        runtime,
+        available: true,
+        queueing: Part::ZERO,
+        link: &link,
+        deployment: Some(&deployment),
+        processing: &processing,
+    });
+    bencher.bench(|| {
+        decide(
+            black_box(&candidates),
+            black_box(&Features::new(64.0, 13.6e6)),
+            Mode::selector(),
+        )
+    });
+}
+
 /// The paper's own method on the same runs.
 #[divan::bench]
 fn replay_1000_runs_by_the_paper(bencher: Bencher<'_, '_>) {

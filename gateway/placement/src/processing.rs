@@ -3,7 +3,9 @@
 //! regression over the most recent points inside RANSAC (Algorithm 1), mixed
 //! by their recent prequential losses (see `forgetting`). Where runs tell bytes,
 //! pixels or GPUs, lines over these take over once they err less; what loading
-//! the model adds is learned from runs that say that they were cold.
+//! the model adds is learned from runs that say that they were cold. Boosted
+//! trees (section 5, future work) take over from all lines where these err more
+//! (see `trees`).
 //!
 //! Beyond the paper:
 //! * The line is made physical: a larger batch never takes less time, nor any
@@ -27,6 +29,7 @@ mod line;
 pub(crate) mod ransac;
 mod ridge;
 mod run;
+mod trees;
 
 use std::collections::VecDeque;
 
@@ -45,6 +48,7 @@ use crate::quantile::median;
 use forgetting::Lines;
 use ransac::Point;
 use run::MEASURES;
+use trees::{Curve, Trees};
 
 /// Misses in a row on one side that make a change of regime.
 pub const REGIME: usize = 3;
@@ -103,6 +107,7 @@ pub struct ProcessingHistory {
     lines: [Option<Lines>; MEASURES],
     measures: Losses<MEASURES>,
     in_force: usize,
+    trees: Trees,
     /// What cold runs took beyond what warm ones would have.
     loading: VecDeque<f64>,
     warm_runs: usize,
@@ -137,6 +142,7 @@ impl ProcessingHistory {
             lines: [Some(Lines::new()), None, None, None],
             measures: Losses::NONE,
             in_force: 0,
+            trees: Trees::new(),
             loading: VecDeque::new(),
             warm_runs: 0,
             errors: Conformal::new(config.errors, STEP),
@@ -168,6 +174,7 @@ impl ProcessingHistory {
         }
         let warm = self.as_if_warm(&run.features, &sizes, seconds);
         if self.seen >= 2 {
+            self.judge_trees(&sizes, warm);
             self.judge_lines(&sizes, warm);
             self.count_miss((items, warm));
         }
@@ -177,6 +184,7 @@ impl ProcessingHistory {
                 lines.get_or_insert_with(Lines::new).push(size, warm);
             }
         }
+        self.trees.push(sizes, warm);
         self.seen += 1;
         if self.streak.unsigned_abs() >= REGIME as u64 {
             self.change_regime();
@@ -195,6 +203,14 @@ impl ProcessingHistory {
                 .observe((seconds - expected) / expected.max(LEAST_SCALE));
             self.losses
                 .observe(&[relative_loss(expected, seconds)], MEASURE_MEMORY);
+        }
+    }
+
+    /// Holds it against the lines and the trees.
+    fn judge_trees(&mut self, sizes: &[Option<f64>; MEASURES], warm: f64) {
+        let shape = self.shape_of_lines();
+        if let (Some(by_lines), Some(line)) = (shape.warm_seconds(sizes), shape.lines[0]) {
+            self.trees.judge(sizes, warm, by_lines, &line);
         }
     }
 
@@ -311,10 +327,18 @@ impl ProcessingHistory {
     }
 
     fn shape(&self) -> Shape {
+        Shape {
+            trees: self.trees.in_force(),
+            ..self.shape_of_lines()
+        }
+    }
+
+    fn shape_of_lines(&self) -> Shape {
         let mixed = |lines: &Option<Lines>| lines.as_ref().and_then(Lines::mixed);
         Shape {
             lines: std::array::from_fn(|index| mixed(&self.lines[index])),
             in_force: self.in_force,
+            trees: None,
             loading_s: self.loading_time(),
         }
     }
@@ -328,14 +352,21 @@ impl ProcessingHistory {
     /// The immutable model of this moment.
     #[must_use]
     pub fn fit(&self) -> ProcessingModel {
-        let heaviest = self.lines[self.in_force].as_ref().map(Lines::heaviest);
+        let shape = self.shape();
+        let estimator = if shape.trees.is_some() {
+            trees::NAME
+        } else {
+            self.lines[self.in_force]
+                .as_ref()
+                .map_or("none", |lines| lines.heaviest().0)
+        };
         ProcessingModel {
-            shape: self.shape(),
+            shape,
             given: RunFeatures::of_items(0.0),
             band: self.errors.band(),
             points: self.seen,
             basis: Basis {
-                estimator: heaviest.map_or("none", |(name, _)| name),
+                estimator,
                 points: self.seen,
                 recent_error: self.losses.mean(0),
             },
@@ -374,6 +405,8 @@ struct Shape {
     /// By measure.
     lines: [Option<Line>; MEASURES],
     in_force: usize,
+    /// Instead of the lines where it did better.
+    trees: Option<Curve>,
     /// What loading the model adds to a cold run.
     loading_s: f64,
 }
@@ -382,6 +415,7 @@ impl Shape {
     const UNKNOWN: Self = Self {
         lines: [None; MEASURES],
         in_force: 0,
+        trees: None,
         loading_s: 0.0,
     };
 
@@ -395,9 +429,12 @@ impl Shape {
         Some((warm + loading).min(MAX_SECONDS))
     }
 
-    /// By the measure in force where the run tells it, else by items.
+    /// By the trees, or by the measure in force where the run tells it, else by items.
     fn warm_seconds(&self, sizes: &[Option<f64>; MEASURES]) -> Option<f64> {
         let by = |index: usize| Some(self.lines[index]?.at(sizes[index]?));
+        if let (Some(trees), Some(line)) = (&self.trees, &self.lines[0]) {
+            return Some(trees.at(sizes, line));
+        }
         // Sizes that are no numbers are read as none.
         by(self.in_force)
             .or_else(|| by(0))
@@ -489,7 +526,7 @@ impl ProcessingModel {
     }
 
     /// What a prediction stands on: the estimator of most weight in the mixture
-    /// in force.
+    /// in force, or `boosted_trees`.
     #[must_use]
     pub fn basis(&self) -> Basis {
         self.basis

@@ -368,6 +368,49 @@ proptest! {
         }
     }
 
+    /// Where boosted trees are in force, after long histories with a step, odd
+    /// runs among them: sound, never falling, the same twice, no look-ahead.
+    #[test]
+    fn boosted_trees_are_sound_and_do_not_look_ahead(
+        sizes in proptest::collection::vec(1.0f64..200.0, 110..150),
+        step in 50.0f64..150.0, height in 3.0f64..20.0,
+        odd in proptest::collection::vec((any_number(), any_number()), 0..12),
+        at in 60usize..100, changed in any_number(),
+        mut asked in proptest::collection::vec(any_number(), 2..8),
+    ) {
+        let truth = |items: f64| (5.0 + 0.02 * items) * if items > step { height } else { 1.0 };
+        let mut runs: Vec<(f64, f64)> = sizes.iter().map(|&items| (items, truth(items))).collect();
+        let predictions = |runs: &[(f64, f64)]| -> (ProcessingHistory, Vec<Part>) {
+            let mut history = ProcessingHistory::new(ProcessingConfig::default(), 3);
+            let parts = runs.iter().map(|&(items, seconds)| {
+                let part = history.fit().predict(items);
+                history.push(items, seconds);
+                part
+            }).collect();
+            (history, parts)
+        };
+        let (history, before) = predictions(&runs);
+        let by_trees = history.fit().basis().estimator == "boosted_trees";
+        prop_assert!(by_trees, "{:?}", history.fit().basis());
+        prop_assert_eq!(&before, &predictions(&runs).1);
+        let model = history.fit();
+        asked.retain(|items| *items >= 0.0);
+        asked.sort_by(f64::total_cmp);
+        let parts: Vec<Part> = asked.iter().map(|items| model.predict(*items)).collect();
+        for part in parts.iter().chain(&before[1..]) {
+            prop_assert!(is_sound(part), "{:?}", part);
+        }
+        for pair in parts.windows(2) {
+            prop_assert!(pair[0].mean <= pair[1].mean * (1.0 + 1e-12), "{:?}", pair);
+        }
+        runs[at].1 = changed;
+        prop_assert_eq!(&before[..=at], &predictions(&runs).1[..=at]);
+        runs.extend(odd);
+        for part in &predictions(&runs).1[1..] {
+            prop_assert!(is_sound(part), "{:?}", part);
+        }
+    }
+
     /// Histories that break estimators: constant, zeros, single, duplicated,
     /// immense, and all of these one after another.
     #[test]
