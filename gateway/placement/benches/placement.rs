@@ -291,6 +291,33 @@ fn refit_processing_by_trees(bencher: Bencher<'_, '_>, count: usize) {
         });
 }
 
+/// The trees due where runs also tell their bytes and pixels: not grouped.
+#[divan::bench]
+fn refit_processing_by_trees_of_three_measures(bencher: Bencher<'_, '_>) {
+    let mut history = ProcessingHistory::new(ProcessingConfig::default(), 1);
+    let told = |items: f64, index: usize| RunFeatures {
+        bytes: Some(items * (1e5 + 1e3 * (index % 13) as f64)),
+        pixels: Some(items * (1e6 + 1e5 * (index % 7) as f64)),
+        ..RunFeatures::of_items(items)
+    };
+    for (index, (items, seconds)) in steps(309).into_iter().enumerate() {
+        history.observe(&Run {
+            features: told(items, index),
+            seconds,
+        });
+    }
+    assert_eq!(history.fit().basis().estimator, "boosted_trees");
+    bencher
+        .with_inputs(|| history.clone())
+        .bench_local_values(|mut history| {
+            history.observe(&Run {
+                features: told(black_box(70.0), 309),
+                seconds: black_box(17.0),
+            });
+            (history.fit(), history)
+        });
+}
+
 /// A decision over four runtimes on which they rule.
 #[divan::bench]
 fn decide_over_four_runtimes_by_trees(bencher: Bencher<'_, '_>) {
