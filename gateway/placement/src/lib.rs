@@ -13,7 +13,7 @@
 //! | T_q queueing | waiting for a slot | what runs and waits, first come first served | [`queueing`](mod@queueing) |
 //! | T_t transfer | bytes to the site | bandwidth of the moment and round trips | [`transfer`] |
 //! | T_d deployment | starting a pod; zero when one is warm | medians of measured deployments that forget at six speeds, unless sliding windows or autoregression did better lately | [`deployment`] |
-//! | T_p processing | running the function | robust lines over batch size that forget at several speeds, and the paper's Algorithm 1, mixed by their recent errors | [`processing`] |
+//! | T_p processing | running the function | robust lines over batch size that forget at several speeds, and the paper's Algorithm 1, mixed by their recent errors; boosted trees where these err less | [`processing`] |
 //!
 //! The paper's own method alone, the baseline, is [`paper`].
 //!
