@@ -80,7 +80,7 @@ const PRIOR_ITEMS: f64 = 2.0;
 const FORGET: f64 = 0.5;
 
 /// Seconds of transfer that one staged piece takes.
-const PIECE_S: f64 = 1.0;
+const PIECE_S: f64 = 0.25;
 
 /// The tail is only worked twice when that ends it sooner by this share of what
 /// is left, and by this many seconds.
@@ -377,6 +377,18 @@ impl Division {
             .within(&(claim.range.start + claim.reported..claim.range.end))
     }
 
+    /// Seconds per item of a claim under way: what its reports say weighs as much
+    /// as the items that they stand on. So a prediction that is wrong by far is
+    /// found out before the claim is done.
+    fn pace_of(claim: &Claim, state: &State) -> f64 {
+        let items = claim.reported as f64;
+        let seconds = claim.reported_at - claim.since;
+        if items < 1.0 || !seconds.is_finite() || seconds <= 0.0 {
+            return state.pace();
+        }
+        (seconds + PRIOR_ITEMS * state.pace()) / (items + PRIOR_ITEMS)
+    }
+
     /// Items of a claim that another could do: those not reported in progress, or
     /// all that are not done when only the results are outstanding.
     fn pending(&self, claim: &Claim) -> Ranges {
@@ -392,7 +404,7 @@ impl Division {
     /// its last report.
     fn due(&self, claim: &Claim, now: f64) -> (f64, f64) {
         let state = &self.sides[claim.side];
-        let mut due = self.unreported(claim).len() as f64 * state.pace();
+        let mut due = self.unreported(claim).len() as f64 * Self::pace_of(claim, state);
         let began = if claim.since.is_finite() {
             claim.since
         } else {
@@ -593,8 +605,8 @@ impl Division {
             .any(|c| c.side == side && c.range == *range && c.twin)
     }
 
-    /// The next items to send to a side's store, from the back down: about a
-    /// second's worth, and no more than it is expected to work until the sides
+    /// The next items to send to a side's store, from the back down: about a quarter
+    /// of a second's worth, and no more than it is expected to work until the sides
     /// meet. `None` when nothing more is to be sent now. Say
     /// [`staged`](Self::staged_up_to) when they have arrived.
     pub fn stage(&mut self, side: usize, now: f64) -> Option<Range<usize>> {
