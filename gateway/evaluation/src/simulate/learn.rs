@@ -36,12 +36,15 @@ pub(super) struct Memory {
     every: usize,
 }
 
+/// What is known before each lesson, and when the runtime was unavailable.
+type Life = (Vec<Known>, Vec<(f64, f64)>);
+
 impl Memory {
     /// Lets every history live through the simulation.
     pub(super) fn new(scenario: &Scenario, world: &World, seed: u64) -> Self {
         let count = world.batches.len();
         let every = count.div_ceil(scenario.learning.batches.max(1)).max(1);
-        let lives: Vec<(Vec<Known>, Vec<(f64, f64)>)> = std::thread::scope(|scope| {
+        let lives: Vec<Life> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..scenario.runtimes.len())
                 .map(|runtime| scope.spawn(move || live(scenario, world, runtime, every, seed)))
                 .collect();
