@@ -19,7 +19,7 @@
 use std::collections::VecDeque;
 
 use crate::deployment::windows;
-use crate::deployment::{DeploymentConfig, Method};
+use crate::deployment::{AutoRegression, DeploymentConfig, MAX_ORDER, Method};
 use crate::estimate::{Part, sane_seconds, sane_size};
 use crate::processing::RansacConfig;
 use crate::processing::ransac::{self, Consensus, Point};
@@ -38,6 +38,8 @@ pub struct Deployment {
     uncalibrated: usize,
     errors: windows::Errors,
     width: usize,
+    /// Fitted when the width would be re-chosen, for that method alone.
+    autoregression: Option<AutoRegression>,
 }
 
 impl Deployment {
@@ -63,6 +65,7 @@ impl Deployment {
             uncalibrated: 0,
             errors: windows::Errors::new(config.max_width),
             width: config.max_width,
+            autoregression: None,
         }
     }
 
@@ -86,7 +89,12 @@ impl Deployment {
             self.values.drain(..self.values.len() - keep);
         }
         self.uncalibrated += 1;
-        if self.uncalibrated >= self.config.calibrate_every
+        if self.method == Method::AutoRegression && self.uncalibrated >= self.config.calibrate_every
+        {
+            self.uncalibrated = 0;
+            let recent = self.values.len().saturating_sub(self.config.history);
+            self.autoregression = AutoRegression::fit(&self.values[recent..], MAX_ORDER);
+        } else if self.uncalibrated >= self.config.calibrate_every
             && let Some(best) = self.errors.best_of(self.method)
         {
             self.uncalibrated = 0;
@@ -101,9 +109,15 @@ impl Deployment {
         if self.values.is_empty() {
             return Part::UNKNOWN;
         }
+        let by_lags = self
+            .autoregression
+            .and_then(|fitted| fitted.predict(&self.values));
+        // Before an autoregression is fitted, the median window stands in.
+        let seconds =
+            by_lags.unwrap_or_else(|| windows::predict(&self.values, self.method, self.width));
         Part {
             points: self.seen,
-            ..Part::exact(windows::predict(&self.values, self.method, self.width))
+            ..Part::exact(seconds)
         }
     }
 
@@ -140,6 +154,28 @@ pub fn window_mae(values: &[f64], method: Method, width: usize) -> Option<f64> {
     let mut errors = VecDeque::new();
     windows::residuals(values, values.len() - 1, method, width, &mut errors);
     Some(errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64)
+}
+
+/// Mean absolute error of one-step-ahead predictions of a whole series by
+/// autoregression, its order by AIC and at most `max_order`, fitted anew after
+/// every 10 values on the last 100 before them, in seconds: a row of the
+/// paper's Table 2. The first ten values are not predicted. `None` for fewer
+/// than eleven.
+#[must_use]
+pub fn autoregression_mae(values: &[f64], max_order: usize) -> Option<f64> {
+    let config = DeploymentConfig::default();
+    let (mut fitted, mut sum, mut count) = (None, 0.0, 0.0);
+    for (at, actual) in values.iter().enumerate() {
+        if at >= config.calibrate_every && at % config.calibrate_every == 0 {
+            let recent = at.saturating_sub(config.history);
+            fitted = AutoRegression::fit(&values[recent..at], max_order);
+        }
+        if let Some(expected) = fitted.and_then(|f| f.predict(&values[..at])) {
+            sum += (actual - expected.max(0.0)).abs();
+            count += 1.0;
+        }
+    }
+    (count > 0.0).then(|| sum / count)
 }
 
 /// T_p by Algorithm 1 over the last ten points.
@@ -215,6 +251,20 @@ mod tests {
         }
         assert_eq!((deployment.width(), deployment.predict().mean), (1, 149.0));
         assert!(!deployment.push(f64::NAN));
+    }
+
+    #[test]
+    fn autoregression_follows_what_windows_cannot() {
+        let wave = |i: usize| 30.0 + 10.0 * (i as f64 * 0.7).sin();
+        let values: Vec<f64> = (0..60).map(wave).collect();
+        let mut by_lags = Deployment::by(Method::AutoRegression, DeploymentConfig::default());
+        for value in &values {
+            by_lags.push(*value);
+        }
+        assert!((by_lags.predict().mean - wave(60)).abs() < 0.01);
+        let lags = autoregression_mae(&values, MAX_ORDER).unwrap();
+        assert!(lags < window_mae(&values, Method::Median, 1).unwrap());
+        assert_eq!(autoregression_mae(&values[..10], MAX_ORDER), None);
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl ProcessingHistory {
 
     /// Holds a new run against what was predicted for it.
     fn judge(&mut self, features: &RunFeatures, seconds: f64) {
-        if let Some(expected) = self.fit().seconds(features) {
+        if let Some(expected) = self.shape().seconds(features) {
             self.errors
                 .observe((seconds - expected) / expected.max(LEAST_SCALE));
             self.losses
@@ -233,7 +233,7 @@ impl ProcessingHistory {
         if self.warm_runs < 2 {
             return seconds;
         }
-        if let Some(expected) = self.fit().warm_seconds(sizes) {
+        if let Some(expected) = self.shape().warm_seconds(sizes) {
             self.loading.push_back(seconds - expected);
             if self.loading.len() > COLD {
                 self.loading.pop_front();
@@ -307,6 +307,15 @@ impl ProcessingHistory {
         }
     }
 
+    fn shape(&self) -> Shape {
+        let mixed = |lines: &Option<Lines>| lines.as_ref().and_then(Lines::mixed);
+        Shape {
+            lines: std::array::from_fn(|index| mixed(&self.lines[index])),
+            in_force: self.in_force,
+            loading_s: self.loading_time(),
+        }
+    }
+
     /// Number of measurements ever taken in.
     #[must_use]
     pub fn seen(&self) -> usize {
@@ -316,12 +325,9 @@ impl ProcessingHistory {
     /// The immutable model of this moment.
     #[must_use]
     pub fn fit(&self) -> ProcessingModel {
-        let mixed = |lines: &Option<Lines>| lines.as_ref().and_then(Lines::mixed);
         let heaviest = self.lines[self.in_force].as_ref().map(Lines::heaviest);
         ProcessingModel {
-            lines: std::array::from_fn(|index| mixed(&self.lines[index])),
-            in_force: self.in_force,
-            loading_s: self.loading_time(),
+            shape: self.shape(),
             given: RunFeatures::of_items(0.0),
             band: self.errors.band(),
             points: self.seen,
@@ -359,14 +365,47 @@ fn physical(points: &[Point], consensus: &ransac::Consensus) -> Line {
     }
 }
 
-/// A fitted processing model: what a batch of any size is expected to take.
+/// Expected seconds as a function of what a run works on.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct ProcessingModel {
+struct Shape {
     /// By measure.
     lines: [Option<Line>; MEASURES],
     in_force: usize,
     /// What loading the model adds to a cold run.
     loading_s: f64,
+}
+
+impl Shape {
+    const UNKNOWN: Self = Self {
+        lines: [None; MEASURES],
+        in_force: 0,
+        loading_s: 0.0,
+    };
+
+    fn seconds(&self, features: &RunFeatures) -> Option<f64> {
+        let warm = self.warm_seconds(&features.sizes())?;
+        let loading = if features.cold == Some(true) {
+            self.loading_s
+        } else {
+            0.0
+        };
+        Some((warm + loading).min(MAX_SECONDS))
+    }
+
+    /// By the measure in force where the run tells it, else by items.
+    fn warm_seconds(&self, sizes: &[Option<f64>; MEASURES]) -> Option<f64> {
+        let by = |index: usize| Some(self.lines[index]?.at(sizes[index]?));
+        // Sizes that are no numbers are read as none.
+        by(self.in_force)
+            .or_else(|| by(0))
+            .or_else(|| Some(self.lines[0]?.at(0.0)))
+    }
+}
+
+/// A fitted processing model: what a batch of any size is expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ProcessingModel {
+    shape: Shape,
     /// What [`predict`](Self::predict) knows besides the items.
     given: RunFeatures,
     /// Relative to the prediction.
@@ -380,9 +419,7 @@ impl ProcessingModel {
     #[must_use]
     pub const fn unknown() -> Self {
         Self {
-            lines: [None; MEASURES],
-            in_force: 0,
-            loading_s: 0.0,
+            shape: Shape::UNKNOWN,
             given: RunFeatures::of_items(0.0),
             band: Band::NONE,
             points: 0,
@@ -417,7 +454,7 @@ impl ProcessingModel {
     /// T_p of a run, in seconds. Never less for more items.
     #[must_use]
     pub fn predict_run(&self, features: &RunFeatures) -> Part {
-        let Some(mean) = self.seconds(features) else {
+        let Some(mean) = self.shape.seconds(features) else {
             return Part::UNKNOWN;
         };
         let scale = mean.max(LEAST_SCALE);
@@ -430,35 +467,16 @@ impl ProcessingModel {
         )
     }
 
-    fn seconds(&self, features: &RunFeatures) -> Option<f64> {
-        let warm = self.warm_seconds(&features.sizes())?;
-        let loading = if features.cold == Some(true) {
-            self.loading_s
-        } else {
-            0.0
-        };
-        Some((warm + loading).min(MAX_SECONDS))
-    }
-
-    /// By the measure in force where the run tells it, else by items.
-    fn warm_seconds(&self, sizes: &[Option<f64>; MEASURES]) -> Option<f64> {
-        let by = |index: usize| Some(self.lines[index]?.at(sizes[index]?));
-        // Sizes that are no numbers are read as none.
-        by(self.in_force)
-            .or_else(|| by(0))
-            .or_else(|| Some(self.lines[0]?.at(0.0)))
-    }
-
     /// The line over items, when there is one.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
-        self.lines[0]
+        self.shape.lines[0]
     }
 
     /// The measure of size in force.
     #[must_use]
     pub fn measure(&self) -> Measure {
-        Measure::ALL[self.in_force]
+        Measure::ALL[self.shape.in_force]
     }
 
     /// Measurements it stands on.

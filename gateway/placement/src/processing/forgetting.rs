@@ -98,6 +98,7 @@ pub(super) struct Lines {
     losses: Losses<ESTIMATORS>,
     lines: Option<[Line; ESTIMATORS]>,
     mixed: Option<Line>,
+    heaviest: usize,
 }
 
 impl Lines {
@@ -109,6 +110,7 @@ impl Lines {
             losses: Losses::NONE,
             lines: None,
             mixed: None,
+            heaviest: 0,
         }
     }
 
@@ -123,14 +125,7 @@ impl Lines {
 
     /// The estimator of most weight, with its recent mean loss.
     pub(super) fn heaviest(&self) -> (&'static str, Option<f64>) {
-        let weights = self.losses.weights(RATE);
-        let mut best = 0;
-        for index in 1..ESTIMATORS {
-            if weights[index] > weights[best] {
-                best = index;
-            }
-        }
-        (NAMES[best], self.losses.mean(best))
+        (NAMES[self.heaviest], self.losses.mean(self.heaviest))
     }
 
     /// Judges every estimator on a new point.
@@ -214,12 +209,19 @@ impl Lines {
     /// where there is none: the slowest line stands in for it.
     pub(super) fn fit(&mut self, algorithm_1: Option<Line>) {
         self.lines = self.estimators(algorithm_1);
+        let weights = self.losses.weights(RATE);
+        self.heaviest = (1..ESTIMATORS).fold(0, |best, index| {
+            if weights[index] > weights[best] {
+                index
+            } else {
+                best
+            }
+        });
         self.mixed = self.lines.and_then(|lines| {
             let size = self.middle_size();
             let mut by_value: [(f64, usize); ESTIMATORS] =
                 std::array::from_fn(|index| (lines[index].at(size), index));
             by_value.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-            let weights = self.losses.weights(RATE);
             let weighed = by_value.map(|(_, index)| weights[index]);
             let (lower, upper, share) = weighted_middle(&weighed);
             let (lower, upper) = (lines[by_value[lower].1], lines[by_value[upper].1]);

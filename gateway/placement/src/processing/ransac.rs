@@ -273,6 +273,7 @@ fn tightest_sample(points: &[Point], size: usize) -> Option<Vec<Point>> {
     // points before it add up to. Places rise, so each sample comes once.
     let mut chosen: Vec<usize> = (0..size).collect();
     let mut sums = vec![Sums::default(); size];
+    let share = 1.0 / size as f64;
     let mut least = f64::INFINITY;
     let mut best: Vec<usize> = Vec::with_capacity(size);
     let mut depth = 0;
@@ -283,8 +284,8 @@ fn tightest_sample(points: &[Point], size: usize) -> Option<Vec<Point>> {
             chosen[depth] = chosen[depth - 1] + 1;
         }
         for (place, own) in each.iter().enumerate().skip(chosen[depth]) {
-            let left = sums[depth].plus(own).residual_squares();
-            if left < least {
+            let all = sums[depth].plus(own);
+            if let Some(left) = all.residual_squares_below(least, share) {
                 least = left;
                 best.clear();
                 best.extend_from_slice(&chosen[..depth]);
@@ -361,7 +362,11 @@ mod tests {
         let points: Vec<Point> = (0..9)
             .map(|i| (f64::from(i * 7 % 11 + 1), f64::from((i * 31 + 3) % 17)))
             .collect();
-        let left = |sample: &[Point]| Sums::of(sample, &sample[0]).residual_squares();
+        let left = |sample: &[Point]| {
+            Sums::of(sample, &sample[0])
+                .residual_squares_below(f64::INFINITY, 1.0 / sample.len() as f64)
+                .unwrap()
+        };
         for size in 3..9 {
             let least = (0u32..1 << points.len())
                 .filter(|set| set.count_ones() as usize == size)

@@ -137,8 +137,7 @@ impl Sums {
     }
 
     /// Sums of squares around the means: of the feature, mixed, of the target.
-    fn centred(&self) -> (f64, f64, f64) {
-        let share = 1.0 / self.count;
+    fn centred(&self, share: f64) -> (f64, f64, f64) {
         (
             (self.xx - self.x * self.x * share).max(0.0),
             self.xy - self.x * self.y * share,
@@ -146,14 +145,15 @@ impl Sums {
         )
     }
 
-    /// What the line of least squares leaves.
-    pub(super) fn residual_squares(&self) -> f64 {
-        let (xx, xy, yy) = self.centred();
-        if xx > 0.0 {
-            (yy - xy * xy / xx).max(0.0)
-        } else {
-            yy
+    /// What the line of least squares leaves, if that is less than `least`;
+    /// `share` is one over the number of points. Divides only where it is.
+    pub(super) fn residual_squares_below(&self, least: f64, share: f64) -> Option<f64> {
+        let (xx, xy, yy) = self.centred(share);
+        if xx <= 0.0 {
+            return (yy < least).then_some(yy);
         }
+        let left = (yy * xx - xy * xy).max(0.0);
+        (left < least * xx).then(|| left / xx)
     }
 }
 
@@ -162,7 +162,7 @@ impl Sums {
 /// so that points which lie on a line but for a millionth are told apart less
 /// well. `None` where the numbers overflow.
 pub(super) fn line_of(sums: &Sums) -> Option<(f64, f64)> {
-    let (xx, xy, yy) = sums.centred();
+    let (xx, xy, yy) = sums.centred(1.0 / sums.count);
     // Only the ratio of the precisions, lambda over alpha, matters to the weight.
     let mut ratio = yy / sums.count + f64::EPSILON;
     let mut previous = f64::NAN;
