@@ -36,6 +36,9 @@ pub(super) struct Memory {
     every: usize,
 }
 
+/// What is known before each lesson, and when the runtime was unavailable.
+type Life = (Vec<Known>, Vec<(f64, f64)>);
+
 impl Memory {
     /// Lets every history live through the simulation.
     pub(super) fn new(scenario: &Scenario, world: &World, seed: u64) -> Self {
