@@ -553,11 +553,11 @@ impl Pool {
             if failures.count() < GIVE_WAY_AFTER || state.any_ready() {
                 return;
             }
-            let (leaving, staying) = std::mem::take(&mut state.waiting)
+            let (leaving, staying): (VecDeque<_>, _) = std::mem::take(&mut state.waiting)
                 .into_iter()
                 .partition(|waiter| waiter.gives_way);
             state.waiting = staying;
-            VecDeque::<Waiter>::from(leaving)
+            leaving
         };
         for waiter in leaving {
             let _ = waiter

@@ -492,6 +492,8 @@ impl Learner {
                 transfer_at: link.transfer_at,
                 probe_at: link.probe_at,
                 accuracy: link.accuracy.summary(),
+                // The size alone: whether one is due depends on when it is asked.
+                probe_bytes: link.bandwidth.probe_due(f64::MAX).unwrap_or(0),
             })
         };
         self.scheduler
