@@ -183,14 +183,16 @@ impl Learner {
             .iter()
             .filter(|(name, _)| *name != config.home_site())
             .map(|(name, site)| {
-                let configured =
-                    site.emulated_link
-                        .as_ref()
-                        .map_or_else(LinkConfig::default, |link| LinkConfig {
-                            bandwidth_bytes_per_s: link.bandwidth.bytes_per_s(),
-                            rtt_s: link.rtt.as_secs_f64(),
-                            ..LinkConfig::default()
-                        });
+                // Connections to stores are kept: a transfer costs one round trip, the answer's.
+                let kept = LinkConfig {
+                    round_trips: 1.0,
+                    ..LinkConfig::default()
+                };
+                let configured = site.emulated_link.as_ref().map_or(kept, |link| LinkConfig {
+                    bandwidth_bytes_per_s: link.bandwidth.bytes_per_s(),
+                    rtt_s: link.rtt.as_secs_f64(),
+                    ..kept
+                });
                 let link = Link {
                     bandwidth: Bandwidth::new(configured),
                     transfer_at: None,
