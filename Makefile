@@ -5,8 +5,16 @@ SHELL := bash
 PYTHON ?= python3
 # What images/setup.py put into the cache: libtorch, the backbone's weights, cmake and nasm.
 ENV = eval "$$($(PYTHON) images/setup.py env)"
+# Logs that `make evaluate` replays: the authors' where they lie beside the repository, or any others by name.
+DATA ?= ../shared/data/stoic
+RUNS ?= $(wildcard $(DATA)/invocations_jan2020.csv)
+DEPLOYMENTS ?= $(wildcard $(DATA)/deployments_feb2020_batches_0_76.csv)
+SIZES ?= $(wildcard $(DATA)/hourly_batch_sizes_nonzero.csv)
+ACTIVITY ?= $(wildcard $(DATA)/hourly_activity_mean.csv)
+BATCHES ?= 10000
+EVALUATION = target/evaluation
 
-.PHONY: help setup build demo test bench lint docs clean
+.PHONY: help setup build demo evaluate test bench lint docs clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +27,17 @@ build: setup ## Release binaries in target/release
 
 demo: build ## Train on generated scenes, then place batches at the edge or in the (emulated) cloud
 	@$(ENV); exec target/release/stoic demo --out target/demo
+
+evaluate: build ## Tables 2-5 and Figures 2, 3, 4, 6 of the paper into target/evaluation (RUNS=, DEPLOYMENTS=, SIZES= for other logs)
+	@if [ -n "$(RUNS)" ]; then \
+	  target/release/stoic evaluate simulate --scenario nautilus --batches $(BATCHES) --out $(EVALUATION)/simulation >/dev/null; \
+	  target/release/stoic evaluate replay --runs "$(RUNS)" $(if $(DEPLOYMENTS),--deployments "$(DEPLOYMENTS)") \
+	    $(if $(SIZES),--sizes "$(SIZES)") $(if $(ACTIVITY),--activity "$(ACTIVITY)") --out $(EVALUATION); \
+	else \
+	  echo "No logs at $(DATA): simulating the built-in scenario nautilus, with the embedded workload. RUNS=runs.csv replays a log."; \
+	  target/release/stoic evaluate simulate --scenario nautilus --batches $(BATCHES) --out $(EVALUATION); \
+	fi
+	@echo "To read: $(EVALUATION)/index.html"
 
 test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins

@@ -61,7 +61,7 @@ fn wrong_paths_methods_names_headers_and_parameters() {
         (
             echo().header("x-stoic-mode", "duplicator"),
             400,
-            "unknown_mode",
+            "mode_impossible",
             "duplicator",
         ),
         (

@@ -68,6 +68,123 @@ fn decide_over_four_runtimes(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// Names of many runtimes.
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("r{i}")).collect()
+}
+
+/// From loads and fitted models to a choice: what the gateway runs for each request. A third of the pools are busy, with
+/// two running and one waiting; the others would start a pod, some with one on its way.
+fn place_over(bencher: Bencher<'_, '_>, count: usize) {
+    let processing = processing(60).fit();
+    let deployment = deployment(300).fit();
+    let mut bandwidth = Bandwidth::new(LinkConfig::default());
+    for i in 0..32 {
+        bandwidth.observe(4e6 + f64::from(i), 0.5, f64::from(i));
+    }
+    let link = bandwidth.fit(33.0);
+    let names = names(count);
+    let running = [(50.0, 12.0), (30.0, 4.0)];
+    let candidates: Vec<PoolInput<'_>> = names
+        .iter()
+        .enumerate()
+        .map(|(index, runtime)| PoolInput {
+            runtime,
+            available: index % 7 != 6,
+            load: if index % 3 == 0 {
+                Load {
+                    places: 2,
+                    running: &running,
+                    waiting: &[20.0],
+                    ..Load::default()
+                }
+            } else {
+                Load {
+                    may_grow: true,
+                    deploying_s: (index % 2 == 0).then_some(3.0),
+                    ..Load::default()
+                }
+            },
+            link: &link,
+            deployment: Some(&deployment),
+            processing: Some(&processing),
+        })
+        .collect();
+    bencher.bench(|| {
+        place(
+            black_box(&candidates),
+            black_box(&Features::new(64.0, 13.6e6)),
+            Mode::selector(),
+        )
+    });
+}
+
+/// As the gateway places: at most 2 us.
+#[divan::bench]
+fn place_over_four_runtimes(bencher: Bencher<'_, '_>) {
+    place_over(bencher, 4);
+}
+
+/// The same over a thousand: at most 200 us.
+#[divan::bench]
+fn place_over_a_thousand_runtimes(bencher: Bencher<'_, '_>) {
+    place_over(bencher, 1000);
+}
+
+/// A choice by deadline and price over four estimates.
+#[divan::bench]
+fn choose_by_deadline_over_four(bencher: Bencher<'_, '_>) {
+    let (processing, deployment) = (processing(60).fit(), deployment(300).fit());
+    let estimate = Estimate::of(
+        Part::ZERO,
+        Part::exact(3.0),
+        deployment.predict(),
+        processing.predict(64.0),
+    );
+    let candidates = ["edge", "cpu", "gpu1", "gpu2"].map(|runtime| Candidate {
+        runtime,
+        available: true,
+        estimate: Some(&estimate),
+    });
+    let goal = Goal {
+        deadline_s: Some(90.0),
+        chance: Some(0.9),
+        prices: &[0.0, 0.1, 0.5, 1.0],
+        seconds_per_price: 2.0,
+        ..Goal::default()
+    };
+    bencher.bench(|| choose(black_box(&candidates), Mode::Goal(black_box(goal))));
+}
+
+/// Mode auto over an edge and three cloud runtimes: every mode is forecast.
+#[divan::bench]
+fn auto_over_four_runtimes(bencher: Bencher<'_, '_>) {
+    use stoic_placement::modes::{Place, Spending, Work, auto};
+    let (processing, deployment) = (processing(60).fit(), deployment(300).fit());
+    let cloud = Estimate::of(
+        Part::ZERO,
+        Part::exact(3.0),
+        deployment.predict(),
+        processing.predict(64.0),
+    );
+    let here = Estimate::of(Part::ZERO, Part::ZERO, Part::ZERO, Part::exact(106.0));
+    let places = ["edge", "cpu", "gpu1", "gpu2"].map(|runtime| Place {
+        runtime,
+        available: true,
+        edge: runtime == "edge",
+        estimate: if runtime == "edge" { &here } else { &cloud },
+        start_s: 13.0,
+        units: 1,
+        price_per_s: 0.0,
+    });
+    let work = Work {
+        items: 64,
+        divisible: true,
+        repeatable: true,
+    };
+    bencher.bench(|| auto(black_box(&places), &work, &Spending::default()));
+}
+
 /// Waiting time with a full runtime and a line of ten.
 #[divan::bench]
 fn queue_of_ten_over_four_slots(bencher: Bencher<'_, '_>) {

@@ -278,7 +278,7 @@ proptest! {
         };
         let mut division = Division::new(items, vec![side(End::Front, edge, 0.0), side(End::Back, cloud, ready)]);
         let paces = [edge, cloud];
-        let mut free_at = [0.0, ready];
+        let free_at = [0.0, ready];
         let mut at: [Option<(f64, Range<usize>)>; 2] = [None, None];
         let mut now: f64 = 0.0;
         let mut ended: f64 = 0.0;
@@ -287,12 +287,10 @@ proptest! {
                 break;
             }
             for side in 0..2 {
-                let begun = |(over, range): &(f64, Range<usize>)| over - range.len() as f64 * paces[side];
                 if let Some(chunk) = &at[1 - side] {
                     let pace = paces[1 - side];
                     let started = chunk.0 - chunk.1.len() as f64 * pace;
                     division.progress(1 - side, ((now - started) / pace).max(0.0) as usize, now);
-                    let _ = begun;
                 }
                 if at[side].is_none() && free_at[side] <= now {
                     at[side] = division.claim(side, now)

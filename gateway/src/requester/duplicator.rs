@@ -383,8 +383,7 @@ impl<'a> Race<'a> {
         if let Some(lease) = self.cloud.lease.take() {
             loser::end(self.gateway, lease, &self.job.invocation, self.job);
         }
-        let edge = std::mem::replace(&mut self.edge.lease, None);
-        let Some(lease) = edge else {
+        let Some(lease) = self.edge.lease.take() else {
             return Err(Failure::new(500, "internal", "the edge won without a pod").into());
         };
         let waited = Waited {

@@ -2,7 +2,7 @@
 //! took beyond MIN-LAT.
 
 use super::{Axis, COLOURS, Figure, Mark, Panel, Shape};
-use crate::score::Case;
+use crate::score::{Case, Rate};
 
 /// Figure 4: mean images by hour of day, and the conditional empirical distribution of batch sizes as steps.
 #[must_use]
@@ -147,6 +147,51 @@ pub fn regret(cases: &[Case], policies: &[&str]) -> Figure {
     panel.height = 400.0;
     Figure {
         title: "Regret: seconds beyond MIN-LAT, added up".to_owned(),
+        panels: vec![panel],
+    }
+}
+
+/// Policies by what they took of MIN-LAT, the best at the top; lines: 95 % confidence.
+#[must_use]
+pub fn of_min_lat(policies: &[(String, Rate)]) -> Figure {
+    let mut sorted: Vec<&(String, Rate)> = policies.iter().collect();
+    sorted.sort_by(|a, b| b.1.value.total_cmp(&a.1.value));
+    let mut y = Axis::between("", 0.4, sorted.len() as f64 + 0.6);
+    let (mut points, mut spans) = (Vec::new(), Vec::new());
+    for (index, (name, rate)) in sorted.iter().enumerate() {
+        let at = index as f64 + 1.0;
+        y.words.push((at, format!("{name} {:.3}", rate.value)));
+        points.push((rate.value, at));
+        spans.push((rate.low, rate.high, at));
+    }
+    let values = sorted.iter().flat_map(|(_, rate)| [rate.low, rate.high]);
+    let x = Axis::logarithmic("total response time, by MIN-LAT", values.chain([0.9, 1.1]));
+    let one = vec![(1.0, y.low), (1.0, y.high)];
+    let marks = vec![
+        Mark::new(
+            "MIN-LAT",
+            COLOURS[6],
+            Shape::Line {
+                points: one,
+                dashed: true,
+            },
+        ),
+        Mark::new("95 % confidence", COLOURS[0], Shape::Spans(spans)),
+        Mark::new(
+            "total",
+            COLOURS[0],
+            Shape::Points {
+                points,
+                hollow: false,
+            },
+        ),
+    ];
+    let mut panel = Panel::new("", x, y, marks);
+    panel.width = 860.0;
+    panel.left = 210.0;
+    panel.height = 110.0 + 24.0 * sorted.len() as f64;
+    Figure {
+        title: "Policies against the oracle that may use one place".to_owned(),
         panels: vec![panel],
     }
 }

@@ -4,7 +4,7 @@ mod measured;
 pub mod plot;
 mod predictions;
 
-pub use measured::{histograms, regret, workload};
+pub use measured::{histograms, of_min_lat, regret, workload};
 pub(crate) use plot::escape;
 pub use plot::{Axis, COLOURS, Figure, Mark, Panel, Shape};
 pub use predictions::{Curve, Moment, calibration, mae_by_window, over_time};

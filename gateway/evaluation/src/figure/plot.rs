@@ -12,6 +12,7 @@ pub const COLOURS: [&str; 8] = [
 
 /// Width of a character of the small text, pixels; a little more than most fonts have.
 const CHARACTER: f64 = 6.9;
+/// Room for the numbers of the vertical axis.
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 18.0;
 const BOTTOM: f64 = 52.0;
@@ -42,6 +43,8 @@ pub struct Panel {
     pub width: f64,
     /// Height of everything but the title of the figure, pixels.
     pub height: f64,
+    /// Room left of the vertical axis, pixels; words need more than numbers.
+    pub left: f64,
 }
 
 /// An axis from `low` to `high`.
@@ -181,6 +184,8 @@ pub enum Shape {
     Band(Vec<(f64, f64, f64)>),
     /// Upright lines from lower to upper end: place, lower end, upper end.
     Whiskers(Vec<(f64, f64, f64)>),
+    /// Level lines from left to right end: left end, right end, height.
+    Spans(Vec<(f64, f64, f64)>),
 }
 
 impl Mark {
@@ -253,12 +258,13 @@ impl Panel {
             marks,
             width: 460.0,
             height: 360.0,
+            left: LEFT,
         }
     }
 
     /// The legend: names with their places, as (line, offset, mark).
     fn legend(&self) -> Vec<(usize, f64, &Mark)> {
-        let room = self.width - LEFT - RIGHT;
+        let room = self.width - self.left - RIGHT;
         let (mut line, mut offset) = (0, 0.0);
         let mut placed = Vec::new();
         for mark in self.marks.iter().filter(|mark| !mark.name.is_empty()) {
@@ -277,28 +283,29 @@ impl Panel {
     }
 
     fn draw(&self, out: &mut Svg, legend_lines: usize) {
+        let left = self.left;
         let title = if self.title.is_empty() { 4.0 } else { 20.0 };
         let top = title + LEGEND * legend_lines as f64 + 8.0;
         let (right, bottom) = (self.width - RIGHT, self.height - BOTTOM);
-        let x = |v: f64| LEFT + self.x.place(v) * (right - LEFT);
+        let x = |v: f64| self.left + self.x.place(v) * (right - self.left);
         let y = |v: f64| bottom - self.y.place(v) * (bottom - top);
         out.put(format_args!(
-            "<text x=\"{LEFT}\" y=\"13\" font-weight=\"600\">{}</text>\n",
+            "<text x=\"{left}\" y=\"13\" font-weight=\"600\">{}</text>\n",
             escape(&self.title)
         ));
         for (line, offset, mark) in self.legend() {
             let at = title + LEGEND * line as f64 + 8.0;
-            self.key(out, mark, LEFT + offset, at);
+            self.key(out, mark, self.left + offset, at);
         }
         self.grid(out, top);
         for mark in &self.marks {
             draw(out, mark, &x, &y, bottom);
         }
         out.put(format_args!(
-            "<path d=\"M{LEFT} {top:.1}V{bottom:.1}H{right:.1}\" fill=\"none\" stroke=\"#555\"/>\n\
+            "<path d=\"M{left} {top:.1}V{bottom:.1}H{right:.1}\" fill=\"none\" stroke=\"#555\"/>\n\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n\
              <text transform=\"translate(15 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-            (LEFT + right) / 2.0,
+            (self.left + right) / 2.0,
             self.height - 12.0,
             escape(&self.x.label),
             (top + bottom) / 2.0,
@@ -314,7 +321,7 @@ impl Panel {
         };
         let mut fit = 9;
         let mut across = self.x.ticks(fit);
-        while fit > 2 && across.len() as f64 * longest(&across) > right - LEFT {
+        while fit > 2 && across.len() as f64 * longest(&across) > right - self.left {
             fit -= 1;
             across = self.x.ticks(fit);
             if !self.x.words.is_empty() {
@@ -324,7 +331,7 @@ impl Panel {
             }
         }
         for (value, text) in across {
-            let at = LEFT + self.x.place(value) * (right - LEFT);
+            let at = self.left + self.x.place(value) * (right - self.left);
             out.put(format_args!(
                 "<path d=\"M{at:.1} {top:.1}V{:.1}\" stroke=\"#e6e6e6\"/><text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#333\">{}</text>\n",
                 bottom + 4.0,
@@ -336,8 +343,8 @@ impl Panel {
             let at = bottom - self.y.place(value) * (bottom - top);
             out.put(format_args!(
                 "<path d=\"M{:.1} {at:.1}H{right:.1}\" stroke=\"#e6e6e6\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#333\">{}</text>\n",
-                LEFT - 4.0,
-                LEFT - 7.0,
+                self.left - 4.0,
+                self.left - 7.0,
                 at + 4.0,
                 escape(&text)
             ));
@@ -363,6 +370,9 @@ impl Panel {
                 "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"20\" height=\"10\" fill=\"{c}\" opacity=\"{}\"/>",
                 at - 5.0,
                 if matches!(mark.shape, Shape::Band(_)) { 0.2 } else { 0.75 }
+            )),
+            Shape::Spans(_) => out.put(format_args!(
+                "<path d=\"M{from:.1} {at:.1}H{to:.1}\" stroke=\"{c}\" stroke-width=\"1.5\"/>"
             )),
             Shape::Whiskers(_) => out.put(format_args!(
                 "<path d=\"M{middle:.1} {:.1}V{:.1}\" stroke=\"{c}\" stroke-width=\"1.5\"/>",
@@ -435,6 +445,16 @@ fn draw(out: &mut Svg, mark: &Mark, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) ->
                 path(&upper, false),
                 path(&lower, false).replacen('M', "L", 1)
             ));
+        }
+        Shape::Spans(spans) => {
+            for (from, to, py) in spans {
+                out.put(format_args!(
+                    "<path d=\"M{:.1} {:.1}H{:.1}\" stroke=\"{c}\" stroke-width=\"1.5\"/>\n",
+                    x(*from),
+                    y(*py),
+                    x(*to)
+                ));
+            }
         }
         Shape::Whiskers(range) => {
             for (px, low, high) in range {

@@ -73,8 +73,8 @@ pub fn mae_by_window(curves: &[Curve]) -> Figure {
 /// One run for Figure 3; seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
-    /// When it ended, hours from the first.
-    pub hours: f64,
+    /// When it ended, hours from the first; or its number where `over_time` is told so.
+    pub at: f64,
     /// T_s as it was.
     pub actual: f64,
     /// T_s by the paper's method.
@@ -85,15 +85,15 @@ pub struct Moment {
     pub interval_90: (f64, f64),
 }
 
-/// Figure 3: predicted and actual total latency over time.
+/// Figure 3: predicted and actual total latency over time, whose axis is called `label`.
 #[must_use]
-pub fn over_time(title: &str, moments: &[Moment]) -> Figure {
+pub fn over_time(title: &str, label: &str, moments: &[Moment]) -> Figure {
     let line = |of: fn(&Moment) -> f64| -> Vec<(f64, f64)> {
-        moments.iter().map(|m| (m.hours, of(m))).collect()
+        moments.iter().map(|m| (m.at, of(m))).collect()
     };
     let band = moments
         .iter()
-        .map(|m| (m.hours, m.interval_90.0, m.interval_90.1))
+        .map(|m| (m.at, m.interval_90.0, m.interval_90.1))
         .collect();
     // One wild upper end may not flatten the rest.
     let mut highest: Vec<f64> = moments
@@ -106,10 +106,7 @@ pub fn over_time(title: &str, moments: &[Moment]) -> Figure {
     y.low = 0.0;
     let mut panel = Panel::new(
         "",
-        Axis::linear(
-            "time, hours from the first run shown",
-            moments.iter().map(|m| m.hours),
-        ),
+        Axis::linear(label, moments.iter().map(|m| m.at)),
         y,
         vec![
             Mark::new("90 % interval of ours", COLOURS[0], Shape::Band(band)),

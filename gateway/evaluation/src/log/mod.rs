@@ -11,7 +11,7 @@ mod table;
 
 pub use deployments::{Deployment, Deployments};
 pub use error::LogError;
-pub use runs::{Parts, Run, Runs};
+pub use runs::{Parts, Run, Runs, Totals};
 pub use sizes::{hourly_activity, sizes, timestamps};
 
 use std::collections::HashMap;

@@ -114,6 +114,22 @@ impl Runs {
         Self::of(path, &Table::parse(path, text, COLUMNS)?)
     }
 
+    /// A log that was not read: rows of a simulation or of measurements just made, in the order of time. `path` is
+    /// for messages.
+    #[must_use]
+    pub fn of_rows(path: PathBuf, rows: Vec<Run>, runtimes: Names) -> Self {
+        let mut totals = Totals::default();
+        rows.iter().for_each(|run| totals.count(run));
+        Self {
+            path,
+            rows,
+            runtimes,
+            files: Names::default(),
+            totals,
+            ignored: Vec::new(),
+        }
+    }
+
     fn of(path: &Path, table: &Table) -> Result<Self, LogError> {
         let mut runs = Self {
             path: path.to_owned(),
@@ -171,12 +187,11 @@ fn predicted(row: &Row<'_>) -> Result<Option<Parts>, LogError> {
 impl Totals {
     fn count(&mut self, run: &Run) {
         let near = |sum: f64| (run.logged_total - sum).abs() <= 0.1_f64.max(0.001 * sum);
-        let with = run.actual.total();
-        if near(with) && (run.actual.transfer > 0.1 || run.actual.transfer == 0.0) {
-            self.with_transfer += 1;
-        } else if near(with - run.actual.transfer) {
+        let whole = run.actual.total();
+        // Where transfer is next to nothing, both hold.
+        if near(whole - run.actual.transfer) && !near(whole) {
             self.without_transfer += 1;
-        } else if near(with) {
+        } else if near(whole) {
             self.with_transfer += 1;
         } else {
             self.neither += 1;

@@ -5,12 +5,14 @@ mod policies;
 mod predictions;
 pub mod published;
 mod replay;
+mod simulation;
 mod table;
 
 pub use folder::{Folder, FolderError};
 pub use policies::{POLICIES, policies};
 pub use predictions::{Both, figure_3, figure_4, figure_6, table_3, windows};
 pub use replay::Replay;
+pub use simulation::simulation;
 pub use table::{Cell, Table};
 
 use crate::figure::{Figure, escape};

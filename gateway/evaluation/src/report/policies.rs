@@ -60,7 +60,7 @@ pub fn policies(
 
 /// The scores for programs. Policies that the rows cannot tell are `null`.
 #[must_use]
-pub fn summary(scores: &BTreeMap<String, Score>) -> Value {
+fn summary(scores: &BTreeMap<String, Score>) -> Value {
     let mut all = Map::new();
     for policy in [
         "paper_selector",
@@ -167,7 +167,7 @@ fn table_5(prefix: &str, accounts: &Accounts) -> Table {
                 Cell::Count(usize::try_from(entry.races).unwrap_or(usize::MAX)),
                 Cell::Count(usize::try_from(entry.edge_wins).unwrap_or(usize::MAX)),
                 Cell::Number(entry.saved_s, 0),
-                Cell::Number(-entry.lost_s, 0),
+                Cell::Number(0.0 - entry.lost_s, 0),
                 Cell::Number(entry.used_s, 0),
                 Cell::Number(entry.delayed_s, 0),
             ]);

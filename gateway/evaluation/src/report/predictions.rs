@@ -258,13 +258,25 @@ pub fn figure_3(runs: &Runs, walk: &Walk) -> Option<(String, figure::Figure)> {
         .collect();
     let rows = &rows[rows.len().saturating_sub(200)..];
     let begins = runs.rows[*rows.first()?].epoch;
+    let hours = |row: usize| (runs.rows[row].epoch - begins) / 3600.0;
+    // A long pause would press all runs into the corners: then they are numbered.
+    let span = hours(*rows.last()?);
+    let pause = (rows.windows(2))
+        .map(|pair| hours(pair[1]) - hours(pair[0]))
+        .fold(0.0, f64::max);
+    let numbered = pause > 0.2 * span;
     let moments: Vec<Moment> = rows
         .iter()
-        .map(|row| {
+        .enumerate()
+        .map(|(number, row)| {
             let (run, said) = (&runs.rows[*row], &walk.rows[*row]);
             let interval = said.ours.response.p90;
             Moment {
-                hours: (run.epoch - begins) / 3600.0,
+                at: if numbered {
+                    number as f64 + 1.0
+                } else {
+                    hours(*row)
+                },
                 actual: run.actual.total(),
                 paper: said.paper.response.mean,
                 ours: said.ours.response.mean,
@@ -272,6 +284,12 @@ pub fn figure_3(runs: &Runs, walk: &Walk) -> Option<(String, figure::Figure)> {
             }
         })
         .collect();
+    let label = if numbered {
+        format!("run, in the order of time ({span:.1} hours in all)")
+    } else {
+        "time, hours from the first run shown".to_owned()
+    };
+    let label = label.as_str();
     let of = if one_size {
         format!("of {items} images")
     } else {
@@ -284,7 +302,7 @@ pub fn figure_3(runs: &Runs, walk: &Walk) -> Option<(String, figure::Figure)> {
     );
     Some((
         "figure_3_over_time".to_owned(),
-        figure::over_time(&title, &moments),
+        figure::over_time(&title, label, &moments),
     ))
 }
 

@@ -13,6 +13,7 @@
 //! | `learn` | what is known when a batch arrives |
 //! | `policy` | who decides what: `alone`, `race` (duplicator), `share` (cooperative) |
 //! | `outcome` | rows with confidence intervals |
+//! | `log` | the same batches as a log of runs, for tables of predictions |
 //!
 //! What is simplified: a package travels while a pod is awaited, for every policy and the oracles alike; a cloud has as
 //! many pods as are asked for; policies share one memory ([`Learning`]); the transfer is predicted by the link's mean.
@@ -26,12 +27,14 @@
 //! ```
 
 mod learn;
+mod log;
 mod outcome;
 mod policy;
 mod scenario;
 mod units;
 mod world;
 
+pub use log::log;
 pub use outcome::{Bound, Outcome, Row};
 pub use scenario::{
     Arrivals, Deployment, Inquisitor, Learning, Link, Processing, Regime, Runtime, Scenario,

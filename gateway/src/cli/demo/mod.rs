@@ -5,24 +5,23 @@
 //! says how well the choice and the predictions held.
 
 mod child;
-mod packages;
+pub(super) mod packages;
 mod plot;
 mod report;
-mod workload;
 
-use super::call::{Carried, Destination, Progress, carry};
-use super::client::{Call, Client, Gateway, Payload};
+use super::call::{Carried, Destination, Progress};
+use super::client::{Call, Client, Gateway};
 use super::failed::Failed;
 use super::output::say;
 use super::quantity::seconds;
+use super::workload::batches::{self, bootstrapped, send};
 use child::Child;
 use clap::Args;
 use packages::{Pool, Truth};
 use report::{Batch, Report};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use stoic_evaluation::workload::Sizes;
 
 /// The function of the demo, as it is in `functions/wildlife`.
 const FUNCTION: &str = include_str!("../../../../functions/wildlife/function.yaml");
@@ -82,7 +81,7 @@ impl Demo {
         })?;
         let progress = Progress::new(false);
         client.deploy(FUNCTION.to_owned()).await?;
-        let sizes = workload::sizes(self.batches as usize, LARGEST, self.seed);
+        let sizes = Sizes::embedded().stratified(self.batches as usize, LARGEST, self.seed);
         let most = sizes.iter().copied().max().unwrap_or(1);
 
         say(&format!(
@@ -106,7 +105,7 @@ impl Demo {
         )
         .await?;
         let truth = Truth::read(&pool)?;
-        bootstrapped(&client, &progress).await?;
+        bootstrapped(&client, "wildlife", &progress).await?;
 
         say("3. Training: the pretrained backbone frozen, two dense layers of 1024 on top")?;
         let training = Call {
@@ -130,7 +129,7 @@ impl Demo {
         ))?;
 
         // A new model is a new version: its representative tasks come before its first prediction.
-        bootstrapped(&client, &progress).await?;
+        bootstrapped(&client, "wildlife", &progress).await?;
         progress.finish();
 
         say(
@@ -195,50 +194,8 @@ impl Demo {
     }
 }
 
-/// Waits until the new version has run its representative tasks.
-async fn bootstrapped(client: &Client, progress: &Progress) -> Result<(), Failed> {
-    loop {
-        let bootstrap = client.function("wildlife").await?.status.bootstrap;
-        match bootstrap.state.as_str() {
-            "done" => return Ok(()),
-            "failed" | "none" => {
-                return Err(Failed::Machine(format!(
-                    "the bootstrap failed: {}",
-                    bootstrap.detail
-                )));
-            }
-            _ => {
-                progress.phase(&format!(
-                    "bootstrap: {} of {} tasks; {}",
-                    bootstrap.done, bootstrap.total, bootstrap.detail
-                ));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
 fn empty_call() -> Call {
-    Call::new(
-        "wildlife",
-        stoic_protocol::ZIP_MEDIA_TYPE,
-        Payload::Whole(None),
-    )
-}
-
-/// Sends a package and follows it.
-async fn send(
-    client: &Client,
-    package: &Path,
-    call: Call,
-    progress: &Progress,
-) -> Result<Carried, Failed> {
-    let cannot = |e: std::io::Error| Failed::io(package.display(), &e);
-    let file = tokio::fs::File::open(package).await.map_err(cannot)?;
-    let length = file.metadata().await.map_err(cannot)?.len();
-    let sent = Arc::new(AtomicU64::new(0));
-    let body = Payload::stream(file, Some(length), &sent);
-    carry(client, Call { body, ..call }, &sent, Some(length), progress).await
+    batches::call("wildlife", None, None)
 }
 
 /// Brings a result to a file and reads it.

@@ -18,7 +18,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 /// Has the wildlife binary, which lies beside this one, write a package of scenes.
-pub(super) async fn scenes(
+pub(in crate::cli) async fn scenes(
     path: &Path,
     count: u32,
     seed: u64,
@@ -103,11 +103,11 @@ impl Truth {
 
 /// Scenes that batches are drawn from.
 #[derive(Debug)]
-pub(super) struct Pool(Package);
+pub(in crate::cli) struct Pool(Package);
 
 impl Pool {
     /// Opens a package of scenes.
-    pub(super) fn open(path: &Path) -> Result<Self, Failed> {
+    pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failed> {
         let file = File::open(path).map_err(|e| Failed::io(path.display(), &e))?;
         let package = Package::open(
             Arc::new(file),
@@ -119,8 +119,18 @@ impl Pool {
             .map_err(|e| Failed::Machine(format!("{}: {e}", path.display())))
     }
 
+    /// Whether there is nothing to draw from.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.0.items().is_empty()
+    }
+
     /// Writes a batch of so many scenes, each at most once as long as there are enough.
-    pub(super) fn sample(&self, items: usize, seed: u64, path: &Path) -> Result<(), Failed> {
+    pub(in crate::cli) fn sample(
+        &self,
+        items: usize,
+        seed: u64,
+        path: &Path,
+    ) -> Result<(), Failed> {
         let cannot =
             |e: &dyn std::fmt::Display| Failed::Machine(format!("{}: {e}", path.display()));
         let mut rng = StdRng::seed_from_u64(seed);

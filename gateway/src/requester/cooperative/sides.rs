@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// Seconds that a chunk costs besides its items and the link: a request, the index of the package, the
 /// result's way to the store.
-const CHUNK_S: f64 = 0.015;
+const CHUNK_S: f64 = 0.03;
 /// What an item is taken to need where nothing is known yet, in seconds.
 const UNKNOWN_ITEM_S: f64 = 0.1;
 

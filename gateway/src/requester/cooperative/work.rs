@@ -154,12 +154,12 @@ pub(in super::super) async fn run(
         tokio::select! {
             biased;
             Some((side, happening)) = shared.under.next(), if !shared.under.is_empty() => {
-                shared.take(side, happening)?;
+                shared.take(side, happening).map_err(|failed| *failed)?;
             }
             Some((side, start, step)) = stepped.recv() => shared.progress(side, start, &step),
             _ = tick.tick() => shared.expect(),
         }
-        shared.check()?;
+        shared.check().map_err(|failed| *failed)?;
     }
     let worked_s = shared.now();
     let answer = shared.finish(worked_s, predicted).await?;
@@ -191,10 +191,11 @@ impl Shared<'_> {
             if self.sides[side].given_up.is_some() {
                 continue;
             }
-            if self.sides[side].remote && !self.sides[side].sending {
-                if let Some(items) = self.division.stage(side, now) {
-                    self.send(side, items, false);
-                }
+            if self.sides[side].remote
+                && !self.sides[side].sending
+                && let Some(items) = self.division.stage(side, now)
+            {
+                self.send(side, items, false);
             }
             if self.sides[side].idle()
                 && let Some(claim) = self.division.claim(side, now)
@@ -357,7 +358,7 @@ impl Shared<'_> {
     }
 
     /// Takes in what happened.
-    fn take(&mut self, side: usize, happening: Happening) -> Result<(), Failed> {
+    fn take(&mut self, side: usize, happening: Happening) -> Result<(), Box<Failed>> {
         let now = self.now();
         match happening {
             Happening::Nothing => {}
@@ -439,7 +440,7 @@ impl Shared<'_> {
         items: Range<usize>,
         session: Option<Session>,
         worked: Result<Done, PodError>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), Box<Failed>> {
         let this = &mut self.sides[side];
         // A side that was halted meanwhile has nothing to do with it any more.
         let current = this.running.as_ref().is_some_and(|r| r.items == items);
@@ -507,7 +508,7 @@ impl Shared<'_> {
         side: usize,
         items: &Range<usize>,
         error: PodError,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), Box<Failed>> {
         let now = self.now();
         let this = &mut self.sides[side];
         let runtime = this.placed.runtime;
@@ -532,7 +533,7 @@ impl Shared<'_> {
             // A verdict of the function on the request; the cloud's is heard when the edge gives the
             // same.
             PodError::Problem(ref problem) if problem.status < 500 && !this.remote => {
-                return Err(Failed::of_pod(error, runtime));
+                return Err(Box::new(Failed::of_pod(error, runtime)));
             }
             PodError::Busy(_) | PodError::TimedOut(_) | PodError::Problem(_) => {
                 self.give_back(side, items);
@@ -684,7 +685,7 @@ impl Shared<'_> {
     }
 
     /// Whether anybody is left who may end it.
-    fn check(&mut self) -> Result<(), Failed> {
+    fn check(&mut self) -> Result<(), Box<Failed>> {
         if self.division.complete() || self.sides.iter().any(|s| s.given_up.is_none()) {
             return Ok(());
         }
@@ -696,12 +697,12 @@ impl Shared<'_> {
         let died = self.sides.iter().any(|s| s.deaths > 0);
         let failure = self.sides.iter().find_map(|s| s.given_up.clone());
         let none = || Failure::new(503, "runtime_unavailable", "no side could do the batch");
-        Err(Failed {
+        Err(Box::new(Failed {
             failure: failure.unwrap_or_else(none),
             again: false,
             runtimes,
             died,
-        })
+        }))
     }
 
     /// Ends what still runs, has the results put together, and says how it went.
@@ -793,6 +794,9 @@ impl Shared<'_> {
         m.predicted_90 = predicted
             .known
             .then_some((predicted.p90.low, predicted.p90.high));
+        m.predicted_50 = predicted
+            .known
+            .then_some((predicted.p50.low, predicted.p50.high));
         m.model = merged.model.clone();
         let infos = took.iter().map(|(_, side)| {
             let info = &self.gateway.scheduler.runtimes()[side.placed.runtime];
@@ -839,7 +843,12 @@ impl Shared<'_> {
         let (items, seconds, model) = side.largest.clone()?;
         let mut lesson = self.job.measure(self.gateway, self.staged, &side.placed);
         self.job.mode.name().clone_into(&mut lesson.mode);
+        let share = items as f64 / self.staged.items.max(1) as f64;
+        lesson.bytes = (self.staged.bytes as f64 * share) as u64;
         lesson.items = items as u64;
+        Start::Warm.name().clone_into(&mut lesson.start);
+        // What was predicted was for all of it.
+        (lesson.predicted, lesson.predicted_90, lesson.predicted_50) = (None, None, None);
         lesson.actual.processing = seconds;
         lesson.model = model;
         Some(lesson)
