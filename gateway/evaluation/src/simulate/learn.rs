@@ -83,9 +83,6 @@ impl Memory {
     }
 }
 
-/// A runtime's state before each lesson, and the spans in which it was unavailable.
-type Life = (Vec<Known>, Vec<(f64, f64)>);
-
 /// Lets one runtime's histories live through the simulation.
 fn live(scenario: &Scenario, world: &World, index: usize, every: usize, seed: u64) -> Life {
     let runtime = &scenario.runtimes[index];
