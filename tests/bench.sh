@@ -11,11 +11,22 @@ say "warm echo: direct, nginx, gateway"
 python3 tests/bench/proxy.py
 say "placement: decision, refit, re-calibration"
 cargo bench --quiet -p stoic-placement
+say "the same fits in scikit-learn and statsmodels (their own environment under target)"
+cargo build --quiet --release -p stoic-placement --example fits
+[ -x target/sklearn/bin/python ] || python3 -m venv target/sklearn
+target/sklearn/bin/pip install --quiet --disable-pip-version-check scikit-learn statsmodels
+target/sklearn/bin/python tests/bench/scikit_learn.py target/release/examples/fits
+say "replay of a log, each row predicted from the rows before it"
+cargo bench --quiet -p stoic-evaluation
+say "100,000 simulated batches under every policy"
+time target/release/stoic evaluate simulate --scenario nautilus --batches 100000 --seed 1 --out target/bench/simulation
 say "one 1080p JPEG to pixels, against the image crate"
 cargo bench --quiet -p stoic-wildlife --bench pixels
 say "inference, against plain tch"
 cargo bench --quiet -p stoic-runtime --bench inference
 say "a 40 MB package from client to labels"
 python3 tests/bench/package.py
+say "one batch at both sites together, in pairs with each site alone"
+python3 tests/bench/modes.py
 say "prediction in the demo"
 target/release/stoic demo --out target/bench/demo

@@ -78,7 +78,7 @@ impl Predict {
             question.push(("explain", "true".to_owned()));
         }
         let view = Client::new(&self.gateway)?
-            .predict(&self.function, &question)
+            .ask_prediction(&self.function, &question)
             .await?;
         self.printing.print(&view, text)
     }

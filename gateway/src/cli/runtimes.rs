@@ -132,6 +132,7 @@ fn of_function(runtime: &RuntimeView, function: &RuntimeFunction, now: f64) -> V
                 ago(now, probe.at)
             ),
             None if !standing.watched => "not probed".to_owned(),
+            None if standing.withheld.is_some() => "not needed".to_owned(),
             None => dash(),
         },
         match standing.watched {

@@ -142,8 +142,10 @@ pub struct LinkConfig {
     /// A link over which nothing was measured for so long is probed.
     #[serde(with = "humantime_serde")]
     pub every: Duration,
-    /// Size of the object that is sent.
-    pub size: ByteSize,
+    /// Size of the object that is sent; absent: what the link carries in a fifth of a second, within
+    /// 64 KiB and 2 MiB, which is large against the round trips and small against a package.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
     /// Most that probes send over one link in a day (UTC).
     pub daily_budget: ByteSize,
 }
@@ -352,8 +354,8 @@ impl Default for LinkConfig {
         Self {
             probe: true,
             every: Duration::from_secs(300),
-            size: ByteSize::kib(128),
-            daily_budget: ByteSize::mib(64),
+            size: None,
+            daily_budget: ByteSize::mib(128),
         }
     }
 }
@@ -514,5 +516,43 @@ mod tests {
     fn the_default_survives_a_round_trip() {
         let text = toml::to_string(&Config::default()).expect("serialises");
         Config::parse(&text).expect("its own output is valid");
+    }
+
+    #[test]
+    fn the_example_is_the_default_written_out() {
+        let example = include_str!("../../../deploy/stoic.toml");
+        let example = Config::parse(example).expect("valid");
+        let default = Config::default();
+        let text = |config: &Config| {
+            let parts = (
+                &config.inquisitor,
+                &config.link,
+                &config.deployment,
+                &config.placement,
+                &config.sites,
+            );
+            serde_json::to_string(&parts).expect("serialises")
+        };
+        assert_eq!(text(&example), text(&default));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_its_key() {
+        for (config, words) in [
+            ("[inquisitor]\nevry = \"1m\"", "did you mean `every`"),
+            ("[inquisitor]\nevery = \"1ms\"", "inquisitor.every"),
+            ("[inquisitor]\ntimeout = \"2days\"", "inquisitor.timeout"),
+            ("[link]\nsize = \"1 GiB\"", "link.size"),
+            ("[deployment]\nattempts = 40", "at most 20"),
+            ("[placement]\nmin_chance = 1.5", "placement.min_chance"),
+            ("[placement]\nprice_weight = -1.0", "placement.price_weight"),
+            (
+                "[runtimes.edge]\nsite = \"edge\"\nprice = -0.1",
+                "runtimes.edge.price",
+            ),
+        ] {
+            let error = Config::parse(config).expect_err(config).to_string();
+            assert!(error.contains(words), "{config}: {error}");
+        }
     }
 }

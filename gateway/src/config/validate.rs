@@ -132,8 +132,8 @@ impl Config {
         if inquisitor.quiet > LONGEST {
             return refuse("inquisitor.quiet: more than a day".to_owned());
         }
-        let (size, most) = (self.link.size.as_u64(), LARGEST_PROBE.as_u64());
-        if size == 0 || size > most {
+        let size = self.link.size.map(|size| size.as_u64());
+        if size.is_some_and(|size| size == 0 || size > LARGEST_PROBE.as_u64()) {
             return refuse(format!("link.size: must be from 1 B to {LARGEST_PROBE}"));
         }
         if self.body_limit.as_u64() == 0 {

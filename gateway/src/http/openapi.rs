@@ -208,6 +208,7 @@ mod tests {
             available: true,
             watched: true,
             probing: true,
+            withheld: Some(text()),
             unavailable_since: Some(0.5),
             reason: Some(text()),
             last_deployment: Some(LastDeployment {

@@ -70,12 +70,18 @@ pub async fn watch_links(gateway: Weak<Gateway>) {
         let Some(gateway) = gateway.upgrade() else {
             return;
         };
-        let bytes = config.size.as_u64();
         for site in gateway.scheduler.remote_sites() {
-            let measured_at = gateway.scheduler.link_measured_at(&site);
+            let link = gateway.scheduler.link_to(&site);
+            let bytes = config.size.map_or(link.probe_bytes, |size| size.as_u64());
             let account = accounts.entry(site.clone()).or_default();
             let (every_s, budget) = (config.every.as_secs_f64(), config.daily_budget.as_u64());
-            if account.take(gateway.clock.now(), every_s, measured_at, bytes, budget) {
+            if account.take(
+                gateway.clock.now(),
+                every_s,
+                link.measured_at(),
+                bytes,
+                budget,
+            ) {
                 probe(&gateway, &site, bytes).await;
             }
         }

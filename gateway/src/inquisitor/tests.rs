@@ -293,8 +293,9 @@ async fn an_invocation_takes_over_the_pod_of_a_probe() {
     assert!(all.counted("handed_over"));
     let recorded = all.recorded.lock().clone();
     assert!(recorded.iter().all(|d| (d.seconds - 30.0).abs() < 0.5));
-    // It serves on.
+    // It serves on, and as long as more pods may be started, the next probe is due a minute later.
     drop(lease);
+    assert_eq!(all.standing().withheld, None);
     assert_eq!(all.pool.view()[0].state, "idle");
 }
 

@@ -553,11 +553,11 @@ impl Pool {
             if failures.count() < GIVE_WAY_AFTER || state.any_ready() {
                 return;
             }
-            let (leaving, staying) = std::mem::take(&mut state.waiting)
+            let (leaving, staying): (VecDeque<_>, _) = std::mem::take(&mut state.waiting)
                 .into_iter()
                 .partition(|waiter| waiter.gives_way);
             state.waiting = staying;
-            VecDeque::<Waiter>::from(leaving)
+            leaving
         };
         for waiter in leaving {
             let _ = waiter
@@ -649,9 +649,7 @@ impl Pool {
                 state.watch.timed_out(&reason, now);
                 failed = std::mem::take(&mut state.waiting);
             }
-            // One that is on its way will be measured; and where no more pod may be started, none
-            // will have to be.
-            let room = !state.pods.iter().any(Entry::is_coming) && self.may_grow(&state);
+            let room = self.withheld(&state).is_none();
             match state.watch.tick(may_begin && room, now) {
                 Action::StartProbe => {
                     let (probe, answer) = Probe::new();
@@ -696,9 +694,28 @@ impl Pool {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let state = self.state.lock();
-        state
+        let standing = state
             .watch
-            .standing(state.any_ready(), self.options.clock.now())
+            .standing(state.any_ready(), self.options.clock.now());
+        let withheld = match self.withheld(&state) {
+            Some(why) if standing.watched && !standing.probing => Some(why.to_owned()),
+            _ => None,
+        };
+        Standing {
+            withheld,
+            ..standing
+        }
+    }
+
+    /// Why no probe may be begun now.
+    fn withheld(&self, state: &State) -> Option<&'static str> {
+        if state.pods.iter().any(Entry::is_coming) {
+            Some("a pod is on its way, and will be measured")
+        } else if !self.may_grow(state) {
+            Some("all pods that it may have are up: none will be deployed")
+        } else {
+            None
+        }
     }
 
     /// Takes in what an earlier life of the gateway recorded of deployments here, the oldest first.

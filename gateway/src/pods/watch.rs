@@ -42,6 +42,9 @@ pub struct Standing {
     pub watched: bool,
     /// Whether a probe is on its way.
     pub probing: bool,
+    /// Why no probe is begun though one may be due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
     /// Since when it is unavailable, seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable_since: Option<f64>,
@@ -239,6 +242,7 @@ impl Watched {
             available: any_ready || self.available(now),
             watched: self.watch.is_some(),
             probing: self.probing(),
+            withheld: None,
             unavailable_since: since,
             reason: self.trouble.clone(),
             last_deployment: self.last_deployment,

@@ -7,6 +7,8 @@
 //! cannot be helped is given up, and the other ends the batch. The results of the parts are put together
 //! by the function itself, in a pod.
 
+mod ending;
+mod happenings;
 mod merge;
 mod parts;
 mod sides;

@@ -183,14 +183,16 @@ impl Learner {
             .iter()
             .filter(|(name, _)| *name != config.home_site())
             .map(|(name, site)| {
-                let configured =
-                    site.emulated_link
-                        .as_ref()
-                        .map_or_else(LinkConfig::default, |link| LinkConfig {
-                            bandwidth_bytes_per_s: link.bandwidth.bytes_per_s(),
-                            rtt_s: link.rtt.as_secs_f64(),
-                            ..LinkConfig::default()
-                        });
+                // Connections to stores are kept: a transfer costs one round trip, the answer's.
+                let kept = LinkConfig {
+                    round_trips: 1.0,
+                    ..LinkConfig::default()
+                };
+                let configured = site.emulated_link.as_ref().map_or(kept, |link| LinkConfig {
+                    bandwidth_bytes_per_s: link.bandwidth.bytes_per_s(),
+                    rtt_s: link.rtt.as_secs_f64(),
+                    ..kept
+                });
                 let link = Link {
                     bandwidth: Bandwidth::new(configured),
                     transfer_at: None,
@@ -492,6 +494,8 @@ impl Learner {
                 transfer_at: link.transfer_at,
                 probe_at: link.probe_at,
                 accuracy: link.accuracy.summary(),
+                // The size alone: whether one is due depends on when it is asked.
+                probe_bytes: link.bandwidth.probe_due(f64::MAX).unwrap_or(0),
             })
         };
         self.scheduler

@@ -54,6 +54,8 @@ pub struct LinkState {
     pub probe_at: Option<f64>,
     /// How well its transfers were predicted lately.
     pub accuracy: RecentAccuracy,
+    /// Bytes that a probe of it should send.
+    pub probe_bytes: u64,
 }
 
 impl LinkState {
@@ -63,6 +65,7 @@ impl LinkState {
         transfer_at: None,
         probe_at: None,
         accuracy: RecentAccuracy::NONE,
+        probe_bytes: 0,
     };
 
     /// When anything was measured on it last.
@@ -171,11 +174,11 @@ impl Scheduler {
             .unwrap_or(LinkState::LOCAL)
     }
 
-    /// When the link to a site was measured last, seconds since the Unix epoch.
+    /// The link to a site.
     #[must_use]
-    pub fn link_measured_at(&self, site: &str) -> Option<f64> {
-        let index = self.runtimes.iter().position(|r| r.site == site)?;
-        self.link_state(index).measured_at()
+    pub fn link_to(&self, site: &str) -> LinkState {
+        let index = self.runtimes.iter().position(|r| r.site == site);
+        index.map_or(LinkState::LOCAL, |index| self.link_state(index))
     }
 
     fn publish_links(&self, links: Vec<LinkState>) {

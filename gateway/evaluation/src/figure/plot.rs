@@ -126,7 +126,8 @@ impl Axis {
         if !self.words.is_empty() {
             return self.words.clone();
         }
-        let places = if self.logarithmic {
+        // Within a decade or so, even steps tell more.
+        let places = if self.logarithmic && self.high / self.low > 8.0 {
             let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
             let of = |steps: &'static [f64]| -> Vec<f64> {
                 decades

@@ -1,8 +1,9 @@
 //! Replay of a log of deployments: T_d of every row from the rows before, the paper's Table 2 and Figure 2, and
 //! policies where the rest of the response time is borrowed from another log.
 
+use stoic_placement::deployment::MAX_ORDER;
 use stoic_placement::paper::{self, window_mae};
-use stoic_placement::{DeploymentHistory, DeploymentModel, Estimate, Method, Part};
+use stoic_placement::{AutoRegression, DeploymentHistory, DeploymentModel, Estimate, Method, Part};
 
 use super::accuracy::Judged;
 use super::policies::{Accounts, Contest, play};
@@ -140,6 +141,23 @@ pub fn mae_by_width(series: &Series, method: Method) -> Vec<(usize, f64)> {
     (1..=widest)
         .filter_map(|width| Some((width, window_mae(newest, method, width)?)))
         .collect()
+}
+
+/// Order, by AIC, and mean absolute one-step-ahead error in seconds of an autoregression fitted to the whole series, as
+/// the paper's Table 2 has it: after the fact.
+#[must_use]
+pub fn autoregression(series: &Series) -> Option<(usize, f64)> {
+    let newest = &series.seconds[series.seconds.len().saturating_sub(NEWEST)..];
+    let fitted = AutoRegression::fit(newest, MAX_ORDER)?;
+    let errors: Vec<f64> = (1..newest.len())
+        .filter_map(|step| Some((fitted.predict(&newest[..step])? - newest[step]).abs()))
+        .collect();
+    (!errors.is_empty()).then(|| {
+        (
+            fitted.order,
+            errors.iter().sum::<f64>() / errors.len() as f64,
+        )
+    })
 }
 
 /// A straight line through logged runs of one runtime: what a batch would have taken there.

@@ -56,11 +56,11 @@ impl Section {
 }
 
 /// How the page looks: readable on a phone and on paper, light and dark.
-const STYLE: &str = "body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}\
-h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.4rem;border-top:1px solid #ddd;padding-top:1.2rem}\
+const STYLE: &str = "body{font:16px/1.55 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}\
+p{max-width:60rem}h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.4rem;border-top:1px solid #ddd;padding-top:1.2rem}\
 figure{margin:1.2rem 0}figcaption{font-weight:600;margin-bottom:.4rem}.table div,.plot{overflow-x:auto}\
-table{border-collapse:collapse;font-size:.88rem}th,td{padding:.28rem .7rem;text-align:left;border-bottom:1px solid #e4e4e4;vertical-align:top}\
-th{background:#f5f5f5}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}svg{max-width:100%;height:auto;border:1px solid #eee}\
+table{border-collapse:collapse;font-size:.88rem}th,td{padding:.28rem .7rem;text-align:left;border-bottom:1px solid #e4e4e4;white-space:nowrap}\
+th{background:#f5f5f5}.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto;border:1px solid #eee}\
 @media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}th{background:#252525}th,td,h2{border-color:#3a3a3a}a{color:#8ab4f8}}";
 
 impl Report {

@@ -66,10 +66,9 @@ impl Replay<'_> {
             ));
         }
 
-        report.sections.push(table_3(runs, &walk, seed));
-        if let Some(figure) = figure_3(runs, &walk) {
-            report.sections.last_mut().map(|s| s.figures.push(figure));
-        }
+        let mut predictions = table_3(runs, &walk, seed);
+        predictions.figures.extend(figure_3(runs, &walk));
+        report.sections.push(predictions);
         report
             .sections
             .push(windows(&deployments::series(runs, self.deployments)));

@@ -36,6 +36,9 @@ pub(super) struct Memory {
     every: usize,
 }
 
+/// What is known before each lesson, and when the runtime was unavailable.
+type Life = (Vec<Known>, Vec<(f64, f64)>);
+
 impl Memory {
     /// Lets every history live through the simulation.
     pub(super) fn new(scenario: &Scenario, world: &World, seed: u64) -> Self {
@@ -79,9 +82,6 @@ impl Memory {
         self.known.first().map_or(0, Vec::len)
     }
 }
-
-/// A runtime's state before each lesson, and the spans in which it was unavailable.
-type Life = (Vec<Known>, Vec<(f64, f64)>);
 
 /// Lets one runtime's histories live through the simulation.
 fn live(scenario: &Scenario, world: &World, index: usize, every: usize, seed: u64) -> Life {

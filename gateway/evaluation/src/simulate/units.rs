@@ -57,7 +57,7 @@ checked!(
 );
 checked!(
     /// A whole number from 1.
-    Count, 1, u32, u32, |v| (1.0..=1e6).contains(&v) && v.fract() == 0.0, "a whole number from 1 to 1000000"
+    Count, 1, u32, u32, |v: f64| (1.0..=1e6).contains(&v) && v.fract() == 0.0, "a whole number from 1 to 1000000"
 );
 
 /// A name of letters, digits, `-` and `_`.

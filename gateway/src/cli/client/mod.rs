@@ -119,8 +119,21 @@ impl Client {
             .map(drop)
     }
 
-    /// What a batch would take on each runtime; `question` holds the parameters of the query.
+    /// What a batch would take on each runtime.
     pub(super) async fn predict(
+        &self,
+        name: &str,
+        items: u64,
+        bytes: u64,
+        action: Option<&str>,
+    ) -> Result<PredictView, Failed> {
+        let mut question = vec![("items", items.to_string()), ("bytes", bytes.to_string())];
+        question.extend(action.map(|action| ("action", action.to_owned())));
+        self.ask_prediction(name, &question).await
+    }
+
+    /// The same, by the parameters of the query.
+    pub(super) async fn ask_prediction(
         &self,
         name: &str,
         question: &[(&str, String)],

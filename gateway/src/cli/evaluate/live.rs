@@ -27,7 +27,7 @@ const MODES: [&str; 4] = ["hedged", "duplicator", "cooperative", "auto"];
         stoic evaluate live --function wildlife --batches 30\n  \
         stoic evaluate live --function wildlife --batches 10 --largest 50 --data photos.zip --out /tmp/live"
 )]
-pub(super) struct Live {
+pub(in crate::cli) struct Live {
     /// The function; its input must be `batch`
     #[arg(long, value_name = "NAME")]
     function: String,

@@ -22,7 +22,7 @@ use stoic_evaluation::workload::{Activity, Sizes};
         stoic evaluate replay --runs runs.csv\n  \
         stoic evaluate replay --runs runs.csv --deployments deployments.csv --out target/evaluation"
 )]
-pub(super) struct Replay {
+pub(in crate::cli) struct Replay {
     /// Log of invocations
     #[arg(long, value_name = "RUNS.csv")]
     runs: PathBuf,

@@ -21,7 +21,7 @@ const NAUTILUS: &str = "nautilus";
         stoic evaluate simulate --scenario nautilus --batches 10000 --seed 7\n  \
         stoic evaluate simulate --scenario farm.toml --batches 100000 --out /tmp/farm"
 )]
-pub(super) struct Simulate {
+pub(in crate::cli) struct Simulate {
     /// Scenario file (TOML), or `nautilus`
     #[arg(long, value_name = "FILE|nautilus", default_value = NAUTILUS)]
     scenario: PathBuf,

@@ -59,7 +59,7 @@ impl Source {
         stoic workload arrivals --days 30 --seed 7 > arrivals.csv\n  \
         stoic workload arrivals --from hourly_batch_sizes.csv --activity hourly.csv --days 365 --all-hours"
 )]
-pub(super) struct DrawArrivals {
+pub(in crate::cli) struct DrawArrivals {
     #[command(flatten)]
     source: Source,
     /// Epoch of the first hour [default: the authors' trace, 13 July 2013]

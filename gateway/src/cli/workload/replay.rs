@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
         stoic workload replay --speed 600 --function wildlife\n  \
         stoic workload replay --speed 3600 --function wildlife --timestamps arrivals.csv --data photos.zip"
 )]
-pub(super) struct Replay {
+pub(in crate::cli) struct Replay {
     /// How many times faster than real time
     #[arg(long, value_name = "TIMES", default_value_t = 600.0)]
     speed: f64,

@@ -16,7 +16,7 @@ use std::path::PathBuf;
         stoic workload sizes --count 162 --seed 7\n  \
         stoic workload sizes --from hourly_batch_sizes.csv --count 10000 > sizes.csv"
 )]
-pub(super) struct DrawSizes {
+pub(in crate::cli) struct DrawSizes {
     /// Hourly batch sizes (column images); zeros are hours without images
     #[arg(long, value_name = "SIZES.csv")]
     from: Option<PathBuf>,

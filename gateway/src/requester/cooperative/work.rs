@@ -1,20 +1,17 @@
 //! The way of a shared batch: an event loop over everything that is under way on either side. Dropping
 //! it ends all of it.
 
-use super::super::batch::{BatchAnswer, BatchJob, Failed, race};
+use super::super::batch::{BatchAnswer, BatchJob, Failed};
 use super::super::events::{Event, Events};
-use super::super::loser;
 use super::super::package::Staged;
-use super::super::part::{Parts, Piecework};
-use super::super::pod::{Done, PodError, Session, Step, limit};
-use super::super::{emulated, places, single};
-use super::merge;
-use super::parts::{PartResult, Results};
+use super::super::part::Parts;
+use super::super::pod::{PodError, Session, Step};
+use super::super::{places, single};
+use super::happenings::Happening;
+use super::parts::Results;
 use super::sides::{Running, Side};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::history::{Measurement, Parts as Seconds};
-use crate::pods::{Lease, Start};
 use crate::storage::{URL_LIFE, result_key};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, abortable};
@@ -23,66 +20,35 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use stoic_placement::account::Account;
 use stoic_placement::cooperative::Division;
 use stoic_placement::{Running as Wait, sum};
 use stoic_protocol::{BatchRequest, ItemRange, OutputRef, PackageRef, PartRef};
-use stoic_store::Transferred;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 /// How often sides that have nothing to do ask again.
 const TICK: Duration = Duration::from_millis(100);
-/// Pods of one side that may die of a batch.
-const DEATHS: usize = 2;
-/// Transfers to a side that may break.
-const BROKEN: usize = 3;
-
-/// Something that came to its end.
-enum Happening {
-    Acquired(Result<Lease, Failed>),
-    Sent {
-        items: Range<usize>,
-        /// Whether a claim waits for it.
-        claimed: bool,
-        sent: Result<(Piecework, Transferred), Failure>,
-    },
-    Worked {
-        items: Range<usize>,
-        session: Option<Session>,
-        worked: Result<Done, PodError>,
-    },
-    /// A part's result is in the home store.
-    Home {
-        items: Range<usize>,
-        key: String,
-        home: Result<u64, Failure>,
-    },
-    /// A pod was told what is no longer wanted of it, or was stopped.
-    Nothing,
-}
 
 type Under = FuturesUnordered<BoxFuture<'static, (usize, Happening)>>;
 
 /// See the module.
-struct Shared<'a> {
-    gateway: &'a Arc<Gateway>,
-    job: &'a BatchJob,
-    staged: &'a Staged,
-    events: &'a Events,
-    begun: Instant,
-    parts: Parts,
-    division: Division,
-    sides: Vec<Side>,
-    results: Results,
+pub(super) struct Shared<'a> {
+    pub(super) gateway: &'a Arc<Gateway>,
+    pub(super) job: &'a BatchJob,
+    pub(super) staged: &'a Staged,
+    pub(super) events: &'a Events,
+    pub(super) begun: Instant,
+    pub(super) parts: Parts,
+    pub(super) division: Division,
+    pub(super) sides: Vec<Side>,
+    pub(super) results: Results,
     /// The model of the first part; all others have to be of the same.
-    model: Option<Option<String>>,
-    failed_items: u64,
-    first_work: Option<(usize, f64)>,
-    told: u64,
-    under: Under,
-    steps: mpsc::UnboundedSender<(usize, usize, Step)>,
+    pub(super) model: Option<Option<String>>,
+    pub(super) failed_items: u64,
+    pub(super) first_work: Option<(usize, f64)>,
+    pub(super) told: u64,
+    pub(super) under: Under,
+    pub(super) steps: mpsc::UnboundedSender<(usize, usize, Step)>,
 }
 
 /// Works a batch on the edge and in the cloud together.
@@ -166,15 +132,17 @@ pub(in super::super) async fn run(
     Ok(answer)
 }
 
-const REASON: &str = "the edge works from the front, the cloud from the back, until they meet";
+/// Why a batch went where it went.
+pub(super) const REASON: &str =
+    "the edge works from the front, the cloud from the back, until they meet";
 
 impl Shared<'_> {
     /// Seconds since the batch began.
-    fn now(&self) -> f64 {
+    pub(super) fn now(&self) -> f64 {
         self.begun.elapsed().as_secs_f64()
     }
 
-    fn acquire(&mut self, side: usize) {
+    pub(super) fn acquire(&mut self, side: usize) {
         let (job, placed) = (self.job.clone(), self.sides[side].placed.clone());
         self.under.push(Box::pin(async move {
             (
@@ -211,7 +179,7 @@ impl Shared<'_> {
     }
 
     /// Queues a claim once all of its items are at the site.
-    fn enqueue(&mut self, side: usize, claim: Range<usize>) {
+    pub(super) fn enqueue(&mut self, side: usize, claim: Range<usize>) {
         let side = &mut self.sides[side];
         let (there, absent) = side.cut(&claim);
         if absent.is_empty() {
@@ -222,7 +190,7 @@ impl Shared<'_> {
     }
 
     /// Sends items to a side's store.
-    fn send(&mut self, side: usize, items: Range<usize>, claimed: bool) {
+    pub(super) fn send(&mut self, side: usize, items: Range<usize>, claimed: bool) {
         let this = &mut self.sides[side];
         this.sending |= !claimed;
         let key = format!(
@@ -357,277 +325,6 @@ impl Shared<'_> {
         }));
     }
 
-    /// Takes in what happened.
-    fn take(&mut self, side: usize, happening: Happening) -> Result<(), Box<Failed>> {
-        let now = self.now();
-        match happening {
-            Happening::Nothing => {}
-            // It came too late: as every idle pod it goes after its idle time.
-            Happening::Acquired(Ok(_)) if self.sides[side].given_up.is_some() => {}
-            Happening::Acquired(Ok(lease)) => {
-                let this = &mut self.sides[side];
-                self.events.tell(|| Event::Working {
-                    runtime: this.name.clone(),
-                    pod: lease.pod.name.to_string(),
-                    start: lease.start.name().to_owned(),
-                });
-                this.start.get_or_insert(lease.start);
-                this.pod = lease.pod.name.to_string();
-                this.lease = Some(lease);
-                self.division.revived(side, now);
-            }
-            Happening::Acquired(Err(failed)) => self.give_up(side, failed.failure),
-            Happening::Sent {
-                items,
-                claimed,
-                sent,
-            } => self.sent(side, items, claimed, sent),
-            Happening::Worked {
-                items,
-                session,
-                worked,
-            } => self.worked(side, items, session, worked)?,
-            Happening::Home { items, key, home } => match home {
-                Ok(bytes) => self.done(side, PartResult { items, key, bytes }),
-                Err(failure) => {
-                    self.give_back(side, &items);
-                    self.broken(side, failure);
-                }
-            },
-        }
-        Ok(())
-    }
-
-    fn sent(
-        &mut self,
-        side: usize,
-        items: Range<usize>,
-        claimed: bool,
-        sent: Result<(Piecework, Transferred), Failure>,
-    ) {
-        let this = &mut self.sides[side];
-        if !claimed {
-            this.sending = false;
-        }
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(failure) => {
-                if claimed {
-                    if let Some(claim) = this.awaited.take() {
-                        let now = self.now();
-                        self.division.failed(side, claim, now);
-                    }
-                } else {
-                    self.division.stage_failed(side);
-                }
-                return self.broken(side, failure);
-            }
-        };
-        let (piece, moved) = sent;
-        this.pieces.push(piece);
-        single::transferred(self.gateway, &this.site, moved.bytes, moved.seconds);
-        if !claimed {
-            return self.division.staged_up_to(side, &items);
-        }
-        if let Some(claim) = this.awaited.take() {
-            self.enqueue(side, claim);
-        }
-    }
-
-    fn worked(
-        &mut self,
-        side: usize,
-        items: Range<usize>,
-        session: Option<Session>,
-        worked: Result<Done, PodError>,
-    ) -> Result<(), Box<Failed>> {
-        let this = &mut self.sides[side];
-        // A side that was halted meanwhile has nothing to do with it any more.
-        let current = this.running.as_ref().is_some_and(|r| r.items == items);
-        if !current {
-            return Ok(());
-        }
-        let seconds = this
-            .running
-            .take()
-            .map_or(0.0, |r| r.since.elapsed().as_secs_f64());
-        this.worked_s += seconds;
-        this.session = session;
-        let done = match worked {
-            Ok(done) => done,
-            Err(error) => return self.pod_failed(side, &items, error),
-        };
-        let count = usize::try_from(done.items).unwrap_or(usize::MAX);
-        if count == 0 || count > items.len() {
-            self.give_back(side, &items);
-            if count > 0 {
-                let detail = format!("{count} results for {} items", items.len());
-                self.give_up(side, Failure::new(502, "function_failed", detail));
-            }
-            return Ok(());
-        }
-        // One batch, one model: a pod that has another is of no use here.
-        if self
-            .model
-            .as_ref()
-            .is_some_and(|model| *model != done.model)
-        {
-            self.give_back(side, &items);
-            let detail = "the pod serves another model than the other side's";
-            self.give_up(side, Failure::new(409, "parts_disagree", detail));
-            return Ok(());
-        }
-        let this = &mut self.sides[side];
-        self.model.get_or_insert_with(|| done.model.clone());
-        if this.largest.as_ref().is_none_or(|(most, ..)| count > *most) {
-            this.largest = Some((count, seconds, done.model.clone()));
-        }
-        let items = items.start..items.start + count;
-        let key = format!(
-            "{}.{}.{}",
-            result_key(&self.job.invocation),
-            this.name,
-            items.start
-        );
-        let (remote, site) = (this.remote, this.site.clone());
-        let gateway = Arc::clone(self.gateway);
-        self.under.push(Box::pin(async move {
-            let home = if remote {
-                single::home_result(&gateway, &site, &key).await
-            } else {
-                size(&gateway, &key).await
-            };
-            (side, Happening::Home { items, key, home })
-        }));
-        Ok(())
-    }
-
-    /// A pod failed its part.
-    fn pod_failed(
-        &mut self,
-        side: usize,
-        items: &Range<usize>,
-        error: PodError,
-    ) -> Result<(), Box<Failed>> {
-        let now = self.now();
-        let this = &mut self.sides[side];
-        let runtime = this.placed.runtime;
-        match error {
-            PodError::Died(_) => {
-                warn!(invocation = %self.job.invocation, runtime = %this.name, "a side lost its pod: {error}");
-                self.events.tell(|| Event::Retry {
-                    reason: format!("{}: {error}", this.name),
-                });
-                this.halt();
-                if let Some(lease) = this.lease.take() {
-                    lease.condemn();
-                }
-                this.deaths += 1;
-                self.division.lost(side, now);
-                if this.deaths < DEATHS {
-                    self.acquire(side);
-                } else {
-                    self.give_up(side, Failed::of_pod(error, runtime).failure);
-                }
-            }
-            // A verdict of the function on the request; the cloud's is heard when the edge gives the
-            // same.
-            PodError::Problem(ref problem) if problem.status < 500 && !this.remote => {
-                return Err(Box::new(Failed::of_pod(error, runtime)));
-            }
-            PodError::Busy(_) | PodError::TimedOut(_) | PodError::Problem(_) => {
-                self.give_back(side, items);
-                self.give_up(side, Failed::of_pod(error, runtime).failure);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the claim that these items belong to back to the division.
-    fn give_back(&mut self, side: usize, items: &Range<usize>) {
-        let now = self.now();
-        let held = self.division.held(side).into_iter();
-        let claims: Vec<_> = held
-            .filter(|claim| claim.start < items.end && items.start < claim.end)
-            .collect();
-        for claim in claims {
-            let within =
-                |queued: &Range<usize>| queued.start < claim.end && claim.start < queued.end;
-            self.sides[side].queue.retain(|queued| !within(queued));
-            self.division.failed(side, claim, now);
-        }
-    }
-
-    /// The link to a side broke once more.
-    fn broken(&mut self, side: usize, failure: Failure) {
-        let this = &mut self.sides[side];
-        warn!(invocation = %self.job.invocation, runtime = %this.name, "a transfer broke: {}", failure.problem);
-        this.broken_transfers += 1;
-        if this.broken_transfers >= BROKEN {
-            self.give_up(side, failure);
-        }
-    }
-
-    fn give_up(&mut self, side: usize, failure: Failure) {
-        let now = self.now();
-        let this = &mut self.sides[side];
-        warn!(invocation = %self.job.invocation, runtime = %this.name, "a side is given up: {}", failure.problem);
-        this.halt();
-        this.given_up.get_or_insert(failure);
-        if let Some(lease) = this.lease.take() {
-            loser::end(self.gateway, lease, &self.job.invocation, self.job);
-        }
-        self.division.lost(side, now);
-    }
-
-    /// A part's result is at home.
-    fn done(&mut self, side: usize, part: PartResult) {
-        let now = self.now();
-        let new = self.division.done(side, part.items.clone(), now);
-        self.results.add(part, new);
-        for other in 0..self.sides.len() {
-            for claim in self.division.moot(other) {
-                let this = &mut self.sides[other];
-                let within =
-                    |items: &Range<usize>| items.start >= claim.start && items.end <= claim.end;
-                this.queue.retain(|queued| !within(queued));
-                if this.awaited.as_ref().is_some_and(within) {
-                    this.awaited = None;
-                }
-                if this.running.as_ref().is_some_and(|r| within(&r.items)) {
-                    // Its last item ends within a moment; the connection goes with it.
-                    let running = this.running.take();
-                    if let Some(running) = running {
-                        this.worked_s += running.since.elapsed().as_secs_f64();
-                        running.abort.abort();
-                    }
-                }
-                self.division.failed(other, claim, now);
-            }
-            self.shorten(other);
-        }
-        self.tell();
-    }
-
-    /// Tells a pod where others have done the last of its items.
-    fn shorten(&mut self, side: usize) {
-        let this = &mut self.sides[side];
-        let (Some(running), Some(lease)) = (&mut this.running, &this.lease) else {
-            return;
-        };
-        let end = self.division.open_end(&running.items);
-        let Some(end) = end.filter(|end| *end < running.limit) else {
-            return;
-        };
-        running.limit = end;
-        let (pod, first) = (Arc::clone(&lease.pod), running.items.start);
-        let (invocation, items) = (self.job.invocation.clone(), end - first);
-        self.under.push(Box::pin(async move {
-            limit(&pod, &invocation, first as u64, items as u64).await;
-            (side, Happening::Nothing)
-        }));
-    }
-
     /// A pod says how far it is.
     fn progress(&mut self, side: usize, start: usize, step: &Step) {
         let now = self.now();
@@ -647,7 +344,7 @@ impl Shared<'_> {
     }
 
     /// Tells the client how far the whole batch is, and by whom.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         let mut by_runtime = BTreeMap::new();
         for (side, this) in self.sides.iter().enumerate() {
             let reported = this.running.as_ref().map_or(0, |r| r.reported);
@@ -704,165 +401,4 @@ impl Shared<'_> {
             died,
         }))
     }
-
-    /// Ends what still runs, has the results put together, and says how it went.
-    async fn finish(
-        mut self,
-        worked_s: f64,
-        predicted: stoic_placement::Part,
-    ) -> Result<BatchAnswer, Failed> {
-        // Dropping what is under way stops it.
-        self.under = FuturesUnordered::new();
-        for side in &mut self.sides {
-            let busy = side.running.is_some();
-            side.halt();
-            if side.remote
-                && let Some(lease) = side.lease.take()
-            {
-                if busy {
-                    loser::end(self.gateway, lease, &self.job.invocation, self.job);
-                } else {
-                    side.lease = Some(lease);
-                }
-            }
-        }
-        self.told = self.staged.items;
-        self.tell();
-        let count = usize::try_from(self.staged.items).unwrap_or(usize::MAX);
-        if !self.results.whole(count) {
-            let detail = "an item was not counted, or twice";
-            return Err(Failure::new(500, "internal", detail).into());
-        }
-        let merged = merge::merge(self.gateway, self.job, &self.results, &mut self.sides).await?;
-        self.failed_items = merged.failed_items;
-        let total_s = self.now();
-        let keys: Vec<String> = self.results.keys();
-        let home = self.gateway.scheduler.runtimes()[self.sides[0].placed.runtime]
-            .site
-            .clone();
-        single::clear(self.gateway, &home, keys);
-        for side in self.sides.iter().filter(|side| side.remote) {
-            let keys = side.pieces.iter().map(|p| p.key.clone()).collect();
-            single::clear(self.gateway, &side.site, keys);
-        }
-        Ok(self.answer(worked_s, total_s, predicted, merged))
-    }
-
-    fn answer(
-        &self,
-        worked_s: f64,
-        total_s: f64,
-        predicted: stoic_placement::Part,
-        merged: Done,
-    ) -> BatchAnswer {
-        let counted: Vec<usize> = (0..self.sides.len())
-            .map(|side| self.division.counted(side))
-            .collect();
-        let took: Vec<(usize, &Side)> = self
-            .sides
-            .iter()
-            .enumerate()
-            .filter(|(side, _)| counted[*side] > 0)
-            .collect();
-        let joined = |of: fn(&Side) -> &str| {
-            let names: Vec<&str> = took.iter().map(|(_, side)| of(side)).collect();
-            names.join("+")
-        };
-        let mut m = self
-            .job
-            .measure(self.gateway, self.staged, &self.sides[0].placed);
-        m.runtime = joined(|side| &side.name);
-        m.site = joined(|side| &side.site);
-        m.items_by = self
-            .sides
-            .iter()
-            .zip(&counted)
-            .map(|(side, counted)| (side.name.clone(), *counted as u64))
-            .collect();
-        let (first, waited_s) = self.first_work.unwrap_or((0, 0.0));
-        let start = self.sides[first].start.unwrap_or(Start::Warm);
-        start.name().clone_into(&mut m.start);
-        match start {
-            Start::Cold => m.actual.deployment = waited_s,
-            Start::Warm => m.actual.queueing = waited_s,
-        }
-        m.actual.processing = total_s - waited_s;
-        m.predicted = predicted.known.then(|| Seconds {
-            processing: predicted.mean,
-            ..Seconds::default()
-        });
-        m.predicted_90 = predicted
-            .known
-            .then_some((predicted.p90.low, predicted.p90.high));
-        m.predicted_50 = predicted
-            .known
-            .then_some((predicted.p50.low, predicted.p50.high));
-        m.model = merged.model.clone();
-        let infos = took.iter().map(|(_, side)| {
-            let info = &self.gateway.scheduler.runtimes()[side.placed.runtime];
-            let cold = side.start == Some(Start::Cold);
-            (info.link_emulated, info.deployment_emulated && cold)
-        });
-        let (link, deployment) = infos.fold((false, false), |a, b| (a.0 || b.0, a.1 || b.1));
-        m.emulated = emulated(link, deployment);
-        let cloud = &self.sides[1];
-        let units = places::units(self.gateway, cloud.placed.runtime);
-        let mut account = Account::default();
-        let done = counted[1] + self.division.twice(1);
-        let useful = if done == 0 {
-            0.0
-        } else {
-            counted[1] as f64 / done as f64
-        };
-        // Work on items that the edge had done before was in vain.
-        let mut entry = account.cloud_first(&cloud.name, units, cloud.worked_s * useful);
-        let vain = account.edge_first(&cloud.name, units, cloud.worked_s * (1.0 - useful));
-        entry.lost_s = vain.lost_s;
-        m.race = Some(race(&cloud.name, &entry));
-        info!(
-            invocation = %self.job.invocation, function = self.job.deployed.function.name(), items_by = ?m.items_by,
-            mode = %self.job.mode, worked_s, response_s = m.actual.response(), "batch done"
-        );
-        let lessons = took
-            .iter()
-            .filter_map(|(_, side)| self.lesson(side))
-            .collect();
-        BatchAnswer {
-            pod: joined(|side| &side.pod),
-            measurement: m,
-            lost_s: 0.0,
-            reason: REASON.to_owned(),
-            done: merged,
-            whole: false,
-            lessons,
-        }
-    }
-
-    /// The largest part that a side worked: one request of so many items, as any other.
-    fn lesson(&self, side: &Side) -> Option<Measurement> {
-        let (items, seconds, model) = side.largest.clone()?;
-        let mut lesson = self.job.measure(self.gateway, self.staged, &side.placed);
-        self.job.mode.name().clone_into(&mut lesson.mode);
-        let share = items as f64 / self.staged.items.max(1) as f64;
-        lesson.bytes = (self.staged.bytes as f64 * share) as u64;
-        lesson.items = items as u64;
-        Start::Warm.name().clone_into(&mut lesson.start);
-        // What was predicted was for all of it.
-        (lesson.predicted, lesson.predicted_90, lesson.predicted_50) = (None, None, None);
-        lesson.actual.processing = seconds;
-        lesson.model = model;
-        Some(lesson)
-    }
-}
-
-async fn size(gateway: &Gateway, key: &str) -> Result<u64, Failure> {
-    let head = gateway.stores.home()?.head(key).await?;
-    let absent = || {
-        Failure::new(
-            502,
-            "storage_unavailable",
-            "a result is not where the pod put it",
-        )
-    };
-    head.map(|head| head.bytes).ok_or_else(absent)
 }
