@@ -28,7 +28,7 @@ use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
 use super::REGIME;
 use super::line::Line;
 use super::run::MEASURES;
-use crate::estimate::MAX_SECONDS;
+use crate::estimate::{MAX_SECONDS, MAX_SIZE};
 use crate::mixture::{Losses, relative_loss};
 use crate::quantile::median;
 
@@ -174,7 +174,7 @@ impl Curve {
         let mut logarithm = 0.0;
         for (factor, size) in self.factors.iter().zip(&sizes[1..]) {
             if let Some(factor) = factor {
-                let size = size.unwrap_or(factor.per_item * items);
+                let size = size.unwrap_or((factor.per_item * items).min(MAX_SIZE));
                 logarithm += factor.logarithm.at(size);
             }
         }
@@ -309,7 +309,7 @@ fn grow(runs: &VecDeque<(Sizes, f64)>) -> Option<Curve> {
         let mut told: Vec<f64> = runs
             .iter()
             .filter_map(|(sizes, _)| Some(sizes[index + 1]? / sizes[0]?))
-            .filter(|share| share.is_finite())
+            .filter(|share| *share <= MAX_SIZE)
             .collect();
         let least = told.iter().copied().fold(f64::INFINITY, f64::min);
         let most = told.iter().copied().fold(0.0, f64::max);
@@ -350,7 +350,12 @@ fn grow(runs: &VecDeque<(Sizes, f64)>) -> Option<Curve> {
         }
     }
     let (count, width) = (rows.targets.len(), rows.columns.len());
-    // Every number is finite by now: `smartcore` compares them all.
+    // `smartcore` compares numbers and would panic on what is none. The sizes and
+    // seconds of runs are finite and bounded; this holds it to that.
+    let all = || rows.columns.iter().flatten().chain(&rows.targets);
+    if !all().all(|number| number.is_finite()) {
+        return None;
+    }
     let learned = DenseMatrix::new(count, width, rows.columns.concat(), true).ok()?;
     let questions = DenseMatrix::new(asked.len(), width, asked.concat(), false).ok()?;
     let trees = XGRegressor::fit(&learned, &rows.targets, parameters).ok()?;
@@ -410,8 +415,9 @@ fn rows(runs: &VecDeque<(Sizes, f64)>, per_item: &[Option<f64>; MEASURES - 1]) -
     let mut columns = vec![sorted.iter().map(|run| items(run)).collect::<Vec<f64>>()];
     for (index, per_item) in per_item.iter().enumerate() {
         if let Some(per_item) = per_item {
-            let size =
-                |run: &&(Sizes, f64)| run.0[index + 1].unwrap_or_else(|| per_item * items(run));
+            let size = |run: &&(Sizes, f64)| {
+                run.0[index + 1].unwrap_or_else(|| (per_item * items(run)).min(MAX_SIZE))
+            };
             columns.push(sorted.iter().map(size).collect());
         }
     }
