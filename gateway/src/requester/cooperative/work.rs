@@ -67,7 +67,7 @@ pub(in super::super) async fn run(
             return Err(Failure::new(503, "runtime_unavailable", detail).into());
         }
     };
-    let predicted = places::shared([&edge, &cloud], staged);
+    let predicted = places::shared(gateway, job, [&edge, &cloud], staged);
     for placed in [&edge, &cloud] {
         let info = &gateway.scheduler.runtimes()[placed.runtime];
         events.tell(|| Event::Placed {
