@@ -328,7 +328,7 @@ fn explanations_tell_the_truth() {
         .start();
     gateway.deploy(&echo(
         "f",
-        json!({"input": "batch", "standby": {"edge": 1}}),
+        json!({"input": "batch", "divisible": true, "standby": {"edge": 1}}),
     ));
     gateway.until_idle("f", 1);
     for items in [2, 9, 5, 7] {

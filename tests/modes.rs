@@ -186,3 +186,79 @@ fn a_hedge_keeps_the_first_and_returns_the_others() {
     }
     panic!("never were both deployed");
 }
+
+/// A gateway with these tables and a function of that spec, which knows how long a batch takes on each of
+/// these runtimes.
+fn learned(tables: &str, spec: Value, runtimes: &[&str]) -> Gateway {
+    let gateway = Launch::default().tables(tables).start();
+    gateway.deploy(&echo("f", spec));
+    gateway.until_idle("f", runtimes.len());
+    for items in [10, 20, 40] {
+        for runtime in runtimes {
+            let _ = gateway
+                .batch("/function/f?delay=10ms", runtime, &zip_of(&texts(items)))
+                .send()
+                .ok();
+        }
+    }
+    until("it is learned", || {
+        let predicted = gateway.json("/v1/functions/f/predict?items=40");
+        let mut all = predicted["runtimes"].as_array().unwrap().iter();
+        all.all(|one| one["estimate"]["processing"]["points"] == 3)
+    });
+    gateway
+}
+
+/// Two that share are sooner than one, but where a second of the edge costs more than the time is worth,
+/// the batch goes to the cloud alone; what is predicted is what is done.
+#[test]
+fn mode_auto_counts_what_the_runtimes_cost() {
+    let spec =
+        json!({"input": "batch", "divisible": true, "standby": json!({"edge": 1, "cpu": 1})});
+    for (weight, mode) in [(0.0, "cooperative"), (100.0, "selector")] {
+        let tables = format!(
+            "\n[placement]\nprice_weight = {weight:.1}\n[runtimes.edge]\nsite = \"edge\"\nprice = 1.0\n\
+             [runtimes.cpu]\nsite = \"cloud\"\norder = 1\nprice = 0.0\n"
+        );
+        let gateway = learned(&tables, spec.clone(), &["edge", "cpu"]);
+        let predicted = gateway.json("/v1/functions/f/predict?items=40&mode=auto");
+        let choice = predicted["choice"].as_str().unwrap();
+        assert_eq!(choice.contains("edge"), weight == 0.0, "{predicted}");
+        let reason = predicted["reason"].as_str().unwrap();
+        assert!(reason.starts_with(mode), "{predicted}");
+        let answer = gateway
+            .call("POST", "/function/f?delay=10ms")
+            .header("x-stoic-mode", "auto")
+            .body(ZIP, zip_of(&texts(40)))
+            .send()
+            .ok();
+        assert_eq!(answer.header("x-stoic-mode"), mode, "{predicted}");
+        if mode == "selector" {
+            assert_eq!(answer.header("x-stoic-runtime"), "cpu");
+        }
+    }
+}
+
+/// No mode is forecast that could not be run: a batch is shared with one cloud runtime, one that cannot be
+/// divided with none, and hedging keeps to its budget.
+#[test]
+fn only_what_can_be_run_is_predicted() {
+    let all = ["edge", "cpu", "spare"];
+    for (most, divisible) in [(3, true), (1, false)] {
+        let tables = format!(
+            "\n[runtimes.edge]\nsite = \"edge\"\n[runtimes.cpu]\nsite = \"cloud\"\norder = 1\n\
+             [runtimes.spare]\nsite = \"cloud\"\norder = 2\n[placement.hedge]\nworth = 0.0\nmost = {most}\n"
+        );
+        let warm = json!({"edge": 1, "cpu": 1, "spare": 1});
+        let spec =
+            json!({"input": "batch", "divisible": divisible, "runtimes": all, "standby": warm});
+        let gateway = learned(&tables, spec, &all);
+        let predicted = gateway.json("/v1/functions/f/predict?items=40&mode=auto");
+        let forecasts = predicted["modes"].as_array().unwrap();
+        let of = |mode: &str| forecasts.iter().find(|forecast| forecast["mode"] == mode);
+        assert_eq!(of("hedged").is_some(), most > 1, "{predicted}");
+        assert!(of("duplicator").is_some(), "{predicted}");
+        let shared = of("cooperative").map(|f| f["runtimes"].as_array().unwrap().len());
+        assert_eq!(shared, divisible.then_some(2), "{predicted}");
+    }
+}

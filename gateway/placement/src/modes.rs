@@ -106,6 +106,9 @@ pub struct Spending {
     pub seconds_per_price: f64,
     /// By how much a mode must be sooner to be taken instead of a simpler one.
     pub margin: Margin,
+    /// Whether a shared batch takes one cloud runtime, instead of deploying several
+    /// and keeping the first that is up: for who cannot do that.
+    pub one_cloud: bool,
 }
 
 /// What a mode would do with the invocation.
@@ -243,7 +246,8 @@ pub fn auto(places: &[Place<'_>], work: &Work, spending: &Spending) -> Result<Pi
                 }
             }
         }
-        if work.divisible && work.items > 1 && plan.runtimes.len() > 1 {
+        let hedged = plan.runtimes.len() > 1 && !spending.one_cloud;
+        if hedged && work.divisible && work.items > 1 {
             let together = cooperative_hedged(places, edge, &plan.runtimes, work.items);
             if together.known {
                 let used =
@@ -452,6 +456,36 @@ mod tests {
                 "{pick:?}"
             );
         }
+    }
+
+    /// Where a shared batch takes one cloud runtime, no forecast counts on more, and every other forecast
+    /// is as before.
+    #[test]
+    fn who_shares_with_one_cloud_is_promised_no_more() {
+        let (e, g1, g2) = (
+            edge(230.0),
+            cloud(tail(25.0), 60.0),
+            cloud(tail(25.0), 60.0),
+        );
+        let places = [
+            place("edge", true, &e),
+            place("gpu1", false, &g1),
+            place("gpu2", false, &g2),
+        ];
+        let any = auto(&places, &BATCH, &Spending::default()).unwrap();
+        let spending = Spending {
+            one_cloud: true,
+            ..Spending::default()
+        };
+        let one = auto(&places, &BATCH, &spending).unwrap();
+        assert_eq!(any.best.places, [0, 1, 2], "{any:?}");
+        assert_eq!(
+            (one.best.mode, one.best.places.as_slice()),
+            (Kind::Cooperative, &[0, 1][..])
+        );
+        assert!(one.best.expected_s > any.best.expected_s);
+        let last = any.forecasts.len() - 1;
+        assert_eq!(one.forecasts[..last], any.forecasts[..last]);
     }
 
     #[test]

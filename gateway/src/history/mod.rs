@@ -3,7 +3,10 @@
 //! One thread owns the connection. Writes that acknowledge something are answered when they are on
 //! disk; measurements are gathered and written together, off the request path.
 
+mod catalog;
+mod queries;
 mod records;
+mod rows;
 mod schema;
 mod worker;
 

@@ -129,13 +129,14 @@ pub(super) fn predict(gateway: &Arc<Gateway>, name: &str, uri: &Uri) -> Answer {
     };
     let mut modes = Vec::new();
     if explain || mode != "selector" {
-        // A batch of inferences can be divided and repeated; what makes a model, or a request that
-        // passes through, cannot.
-        let divisible = deployed.function.object.spec.input == Input::Batch && action == "infer";
+        // A batch of inferences can be repeated, and divided where its function says so; what makes a
+        // model, or a request that passes through, cannot.
+        let spec = &deployed.function.object.spec;
+        let repeatable = spec.input == Input::Batch && action == "infer";
         let work = Work {
             items: usize::try_from(items).unwrap_or(usize::MAX),
-            divisible,
-            repeatable: divisible,
+            divisible: repeatable && spec.divisible,
+            repeatable,
         };
         if let Ok((all, best, why)) = gateway.scheduler.forecast(&deployed, &ask, &work) {
             let meant = match mode {

@@ -1,10 +1,12 @@
 //! What a pool does on its own: deploys pods, keeps standbys, notices deaths, loads newer models and
 //! lets idle pods go.
 
+use super::deployment::Deployment;
 use super::failures::StartFailures;
 use super::pod::{Pod, PodState};
-use super::pool::{AcquireError, Deployment, Pool};
+use super::pool::Pool;
 use super::probe::Probed;
+use super::queue::AcquireError;
 use crate::function::PublishedModel;
 use crate::sites::{PodSpec, SiteFuture, StartedPod};
 use std::sync::Arc;

@@ -3,21 +3,30 @@
 //! The pool owns every pod's life and hands out leases; it knows no backend beyond the
 //! [`Site`](crate::sites::Site) trait, no prediction and no HTTP.
 
+mod deployment;
 mod failures;
+mod inquire;
 mod keeper;
+mod lease;
+mod load;
+mod options;
 mod pod;
 mod pool;
 mod probe;
+mod queue;
+mod state;
 mod view;
 mod watch;
 
+pub use deployment::{Deployment, DeploymentSink};
 pub use failures::StartFailures;
 pub use keeper::Warmer;
+pub use lease::{Lease, Start};
+pub use load::{Activity, Load};
+pub use options::PoolOptions;
 pub use pod::{Pod, PodState};
-pub use pool::{
-    AcquireError, Activity, Deployment, DeploymentSink, Expected, GIVE_WAY_AFTER, Lease, Load,
-    Pool, PoolOptions, Start,
-};
+pub use pool::Pool;
 pub use probe::Probed;
+pub use queue::{AcquireError, Expected, GIVE_WAY_AFTER};
 pub use view::PodView;
 pub use watch::{LastDeployment, LastProbe, Standing};

@@ -6,7 +6,8 @@
 //! real work.
 
 use super::pod::{Pod, PodState};
-use super::pool::{Pool, State};
+use super::pool::Pool;
+use super::state::State;
 use std::sync::Arc;
 use stoic_placement::availability::Event;
 use tokio::sync::oneshot;

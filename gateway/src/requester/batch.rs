@@ -191,10 +191,11 @@ pub async fn run(
     let mut job = job.clone();
     let mut avoid: Vec<usize> = Vec::new();
     let (mut deaths, mut lost_s) = (0, 0.0);
-    if job.mode == Mode::Auto {
-        let (mode, cloud, why) = places::fastest(gateway, &job, staged);
-        info!(invocation = %job.invocation, "auto: {why}");
-        (job.mode, job.runtime) = (mode, cloud);
+    let auto = job.mode == Mode::Auto;
+    if auto {
+        let chosen = places::best(gateway, &job, staged);
+        info!(invocation = %job.invocation, "auto: {}", chosen.why);
+        (job.mode, job.runtime) = (chosen.mode, chosen.cloud);
     }
     loop {
         let ask = job.ask(staged, &avoid);
@@ -207,7 +208,7 @@ pub async fn run(
                 single::run(gateway, &job, staged, vec![placed.clone()], events).await
             }
             Mode::Hedged => {
-                let several = places::hedged(gateway, &job, staged, &placed, &avoid);
+                let several = places::hedged(gateway, &job, staged, &placed, &avoid, auto);
                 single::run(gateway, &job, staged, several, events).await
             }
             Mode::Duplicator => duplicator::run(gateway, &job, staged, events).await,

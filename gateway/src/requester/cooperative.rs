@@ -7,11 +7,14 @@
 //! cannot be helped is given up, and the other ends the batch. The results of the parts are put together
 //! by the function itself, in a pod.
 
+mod chunk;
 mod ending;
 mod happenings;
 mod merge;
 mod parts;
+mod progress;
 mod sides;
+mod transfers;
 mod work;
 
 pub(super) use work::run;

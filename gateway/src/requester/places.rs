@@ -64,16 +64,18 @@ pub(super) fn units(gateway: &Gateway, runtime: usize) -> u32 {
 }
 
 /// The runtimes to deploy together, for mode `hedged`: what the selector chose, and where that is a
-/// cloud runtime, those that may be up and done before it.
+/// cloud runtime, those that may be up and done before it. Where mode `auto` has chosen to hedge, the
+/// cloud's in any case: together they are sooner than the one that the selector would take.
 pub(super) fn hedged(
     gateway: &Gateway,
     job: &BatchJob,
     staged: &Staged,
     selected: &Placed,
     avoid: &[usize],
+    decided: bool,
 ) -> Vec<Placed> {
-    let remote = &gateway.scheduler.runtimes()[selected.runtime].remote;
-    if !remote && job.runtime.is_none() {
+    let remote = gateway.scheduler.runtimes()[selected.runtime].remote;
+    if !remote && job.runtime.is_none() && !decided {
         return vec![selected.clone()];
     }
     let (_, mut cloud) = both(gateway, job, staged);
@@ -107,21 +109,33 @@ pub(super) fn hedged(
 }
 
 /// What a place would take of a batch that it shares: the wait until its first item, the whole
-/// processing, and the seconds that each item travels.
-fn share(placed: &Placed, staged: &Staged) -> (Part, Part, f64, f64) {
+/// processing, what of that is spent before the first item, and the seconds that each item travels.
+fn share(
+    gateway: &Gateway,
+    job: &BatchJob,
+    placed: &Placed,
+    staged: &Staged,
+) -> (Part, Part, f64, f64) {
     let e = &placed.estimate;
     let transfer = e.transfer.mean / staged.items.max(1) as f64;
     (
         sum(&[e.queueing, e.deployment]),
         e.processing,
-        0.0,
+        gateway
+            .scheduler
+            .start_s(&job.deployed, &job.action, placed.runtime),
         transfer,
     )
 }
 
 /// The expected time of a batch that two places share.
-pub(super) fn shared(places: [&Placed; 2], staged: &Staged) -> Part {
-    let places = places.map(|placed| share(placed, staged));
+pub(super) fn shared(
+    gateway: &Gateway,
+    job: &BatchJob,
+    places: [&Placed; 2],
+    staged: &Staged,
+) -> Part {
+    let places = places.map(|placed| share(gateway, job, placed, staged));
     cooperative::predict(staged.items as f64, &places)
 }
 
@@ -133,39 +147,38 @@ pub(super) fn divisible(job: &BatchJob, staged: &Staged) -> bool {
         && Kind::of(&staged.content_type).is_some()
 }
 
-/// The mode that is predicted to be fastest, for mode `auto`, and the cloud runtime that it would use
-/// beside the edge.
-pub(super) fn fastest(
-    gateway: &Gateway,
-    job: &BatchJob,
-    staged: &Staged,
-) -> (Mode, Option<String>, String) {
-    let (home, remote) = both(gateway, job, staged);
-    let runtimes = gateway.scheduler.runtimes();
-    let all: Vec<&Placed> = home.iter().chain(&remote).collect();
-    let places: Vec<modes::Place<'_>> = all
-        .iter()
-        .map(|placed| modes::Place {
-            runtime: &runtimes[placed.runtime].name,
-            available: true,
-            edge: !runtimes[placed.runtime].remote,
-            estimate: &placed.estimate,
-            start_s: 0.0,
-            units: units(gateway, placed.runtime),
-            price_per_s: 0.0,
-        })
-        .collect();
+/// What mode `auto` has chosen.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// The mode.
+    pub(super) mode: Mode,
+    /// The cloud runtime that it uses beside the edge.
+    pub(super) cloud: Option<String>,
+    /// Why, in one line.
+    pub(super) why: String,
+}
+
+/// The mode that is predicted to be best, for mode `auto`, among those that the gateway can run.
+pub(super) fn best(gateway: &Gateway, job: &BatchJob, staged: &Staged) -> Chosen {
+    let ask = Ask {
+        pinned: None,
+        ..job.ask(staged, &[])
+    };
     let work = modes::Work {
         items: usize::try_from(staged.items).unwrap_or(usize::MAX),
         divisible: divisible(job, staged),
         repeatable: job.action == "infer",
     };
-    let spending = modes::Spending {
-        budget: gateway.config.placement.hedge,
-        ..modes::Spending::default()
-    };
-    let Ok(pick) = modes::auto(&places, &work, &spending) else {
-        return (Mode::Selector, None, String::new());
+    let pick = match gateway.scheduler.pick_mode(&job.deployed, &ask, &work) {
+        Ok(pick) => pick,
+        Err(error) => {
+            // The selector refuses it in its own words.
+            return Chosen {
+                mode: Mode::Selector,
+                cloud: None,
+                why: error.to_string(),
+            };
+        }
     };
     let mode = match pick.best.mode {
         modes::Kind::Selector => Mode::Selector,
@@ -173,8 +186,13 @@ pub(super) fn fastest(
         modes::Kind::Duplicator => Mode::Duplicator,
         modes::Kind::Cooperative => Mode::Cooperative,
     };
-    let cloud = pick.best.places.iter().find(|place| !places[**place].edge);
-    let cloud = cloud.map(|place| places[*place].runtime.to_owned());
     let beside = matches!(mode, Mode::Duplicator | Mode::Cooperative);
-    (mode, cloud.filter(|_| beside), pick.to_string())
+    let runtimes = gateway.scheduler.runtimes();
+    let mut used = pick.best.places.iter().map(|runtime| &runtimes[*runtime]);
+    let cloud = used.find(|info| info.remote).filter(|_| beside);
+    Chosen {
+        mode,
+        cloud: cloud.map(|info| info.name.clone()),
+        why: pick.to_string(),
+    }
 }

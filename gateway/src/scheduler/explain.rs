@@ -6,8 +6,7 @@ use super::{LinkState, RecentAccuracy, Scheduler};
 use crate::pods::{Load, Pool, Standing};
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
-use stoic_placement::modes::{self, Forecast, Pick, Place, Spending, Work};
-use stoic_placement::{ChoiceError, LinkModel, Method, chance};
+use stoic_placement::{LinkModel, Method, chance};
 
 /// What the estimate of one runtime rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,19 +90,6 @@ pub struct LinkView {
     pub probe_at: Option<f64>,
     /// Transfers of late against what was predicted for them.
     pub recent: RecentAccuracy,
-}
-
-/// What a mode of execution would do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModeForecast {
-    /// The mode.
-    pub mode: String,
-    /// The runtimes that it would use.
-    pub runtimes: Vec<String>,
-    /// Expected seconds until the answer.
-    pub expected_s: f64,
-    /// Expected price, by the runtimes' prices.
-    pub price: f64,
 }
 
 impl LinkView {
@@ -195,55 +181,6 @@ impl Scheduler {
                 .map(|deadline| chance::within(&estimate.response, deadline)),
             price: self.runtimes()[runtime].price.map(|price| price * used_s),
         }
-    }
-
-    /// What each mode of execution is predicted to take, and which is the best.
-    ///
-    /// # Errors
-    /// No runtime can take the invocation.
-    pub fn forecast(
-        &self,
-        deployed: &Deployed,
-        ask: &Ask<'_>,
-        work: &Work,
-    ) -> Result<(Vec<ModeForecast>, ModeForecast, String), ChoiceError> {
-        let considered = self.consider(deployed, ask);
-        let places: Vec<Place<'_>> = considered
-            .iter()
-            .map(|c| {
-                let info = &self.runtimes()[c.runtime];
-                let line = deployed
-                    .processing(ask.action, c.runtime)
-                    .and_then(|model| model.line());
-                Place {
-                    runtime: &info.name,
-                    available: c.available,
-                    edge: !info.remote,
-                    estimate: &c.estimate,
-                    start_s: line.map_or(0.0, |line| line.intercept.max(0.0)),
-                    units: info.gpus.max(1),
-                    price_per_s: info.price.unwrap_or(0.0),
-                }
-            })
-            .collect();
-        let spending = Spending {
-            seconds_per_price: self.seconds_per_price,
-            margin: self.margin,
-            ..Spending::default()
-        };
-        let pick: Pick = modes::auto(&places, work, &spending)?;
-        let view = |forecast: &Forecast| ModeForecast {
-            mode: forecast.mode.word().to_owned(),
-            runtimes: forecast
-                .places
-                .iter()
-                .map(|place| places[*place].runtime.to_owned())
-                .collect(),
-            expected_s: forecast.expected_s,
-            price: forecast.price,
-        };
-        let all = pick.forecasts.iter().map(view).collect();
-        Ok((all, view(&pick.best), pick.to_string()))
     }
 }
 

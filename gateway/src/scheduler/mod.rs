@@ -9,19 +9,22 @@ mod explain;
 mod incumbents;
 mod learner;
 mod models;
+mod modes;
 mod recent;
 
 pub use estimate::{Ask, Placed, RuntimeEstimate};
-pub use explain::{Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RunningView};
+pub use explain::{Explanation, LinkView, LoadView, PartExplanation, RunningView};
 pub use incumbents::Incumbents;
 pub use learner::{Learner, Lesson, Teacher, unix_now};
 pub use models::{ActionAccuracy, FunctionAccuracy, FunctionModels};
+pub use modes::ModeForecast;
 pub use recent::RecentAccuracy;
 
 use crate::config::Config;
 use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use stoic_placement::hedge::Budget;
 use stoic_placement::{LinkModel, Margin, RunFeatures};
 
 /// A runtime as the scheduler sees it; its index is its place in [`Scheduler::runtimes`].
@@ -86,6 +89,8 @@ pub struct Scheduler {
     /// The chance of meeting a deadline that is good enough.
     enough: Option<f64>,
     margin: Margin,
+    /// What hedging may cost.
+    hedge: Budget,
 }
 
 impl Scheduler {
@@ -121,6 +126,7 @@ impl Scheduler {
                 relative: placement.margin,
                 seconds: placement.margin_time.as_secs_f64(),
             },
+            hedge: placement.hedge,
         })
     }
 

@@ -19,8 +19,6 @@ use tracing::warn;
 
 /// Pods of one side that may die of a batch.
 const DEATHS: usize = 2;
-/// Transfers to a side that may break.
-const BROKEN: usize = 3;
 
 /// Something that came to its end.
 pub(super) enum Happening {
@@ -86,42 +84,6 @@ impl Shared<'_> {
             },
         }
         Ok(())
-    }
-
-    fn sent(
-        &mut self,
-        side: usize,
-        items: Range<usize>,
-        claimed: bool,
-        sent: Result<(Piecework, Transferred), Failure>,
-    ) {
-        let this = &mut self.sides[side];
-        if !claimed {
-            this.sending = false;
-        }
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(failure) => {
-                if claimed {
-                    if let Some(claim) = this.awaited.take() {
-                        let now = self.now();
-                        self.division.failed(side, claim, now);
-                    }
-                } else {
-                    self.division.stage_failed(side);
-                }
-                return self.broken(side, failure);
-            }
-        };
-        let (piece, moved) = sent;
-        this.pieces.push(piece);
-        single::transferred(self.gateway, &this.site, moved.bytes, moved.seconds);
-        if !claimed {
-            return self.division.staged_up_to(side, &items);
-        }
-        if let Some(claim) = this.awaited.take() {
-            self.enqueue(side, claim);
-        }
     }
 
     fn worked(
@@ -248,17 +210,7 @@ impl Shared<'_> {
         }
     }
 
-    /// The link to a side broke once more.
-    fn broken(&mut self, side: usize, failure: Failure) {
-        let this = &mut self.sides[side];
-        warn!(invocation = %self.job.invocation, runtime = %this.name, "a transfer broke: {}", failure.problem);
-        this.broken_transfers += 1;
-        if this.broken_transfers >= BROKEN {
-            self.give_up(side, failure);
-        }
-    }
-
-    fn give_up(&mut self, side: usize, failure: Failure) {
+    pub(super) fn give_up(&mut self, side: usize, failure: Failure) {
         let now = self.now();
         let this = &mut self.sides[side];
         warn!(invocation = %self.job.invocation, runtime = %this.name, "a side is given up: {}", failure.problem);

@@ -78,11 +78,12 @@ mod tests {
     #[test]
     fn what_is_taken_is_in_order_and_each_item_once() {
         let mut results = Results::default();
-        results.add(part(0..4), vec![0..4]);
-        results.add(part(6..9), vec![6..9]);
+        let only = |items: Range<usize>| Vec::from_iter([items]);
+        results.add(part(0..4), only(0..4));
+        results.add(part(6..9), only(6..9));
         assert!(!results.whole(9));
         // Worked by two: the middle is new.
-        results.add(part(3..7), vec![4..6]);
+        results.add(part(3..7), only(4..6));
         assert!(results.whole(9));
         let taken: Vec<_> = results
             .in_order()
