@@ -279,6 +279,9 @@ fn processing(deployed: &Deployed, ask: &Ask<'_>, runtime: usize) -> PartExplana
         |line| format!("{:.4} s an item and {:.3} s", line.slope, line.intercept),
     );
     let detail = match measure {
+        _ if basis.estimator == "boosted_trees" => {
+            format!("boosted trees; beyond the sizes seen: {line}")
+        }
         Some(measure) if measure != "items" => format!("{line}; in force: the line over {measure}"),
         _ => line,
     };
