@@ -99,6 +99,10 @@ impl Live {
                     Err(failed) => note(&mut notes, &progress, failed, number, runtime)?,
                 }
             }
+            // What no runtime takes once, none will take again.
+            if measured.is_empty() {
+                break;
+            }
             if let Some(runtime) = &choice {
                 measured.chosen(runtime);
             }
