@@ -42,8 +42,11 @@ impl Simulate {
             Scenario::nautilus()
         } else {
             let name = self.scenario.display();
-            let text = std::fs::read_to_string(&self.scenario)
-                .map_err(|e| Failed::Input(format!("{name}: {e}")))?;
+            let text = std::fs::read_to_string(&self.scenario).map_err(|e| {
+                Failed::Input(format!(
+                    "{name}: {e}; name a scenario file, or the built-in `nautilus`"
+                ))
+            })?;
             Scenario::parse(&text).map_err(|e| Failed::Input(format!("{name}: {e}")))?
         };
         let folder = Folder::open(&self.out)?;
