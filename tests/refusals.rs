@@ -266,7 +266,7 @@ fn a_caller_who_breaks_off_leaves_nothing_behind() {
     let mut stream = raw(gateway.address, head.as_bytes());
     stream.write_all(&[b'x'; 50_000]).unwrap();
     drop(stream);
-    stoic_tests::until("the half that came is gone", || {
+    until("the half that came is gone", || {
         gateway.stored("").is_empty() && gateway.unfinished().is_empty()
     });
     let zip = zip_of(&texts(2));
