@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
+/// Time from the start to the first look.
+const FIRST: Duration = Duration::from_secs(3);
 /// Longest time between two looks.
 const LOOK: Duration = Duration::from_secs(5);
 /// Longest that a probe may take; a link that needs longer is as good as none.
@@ -63,7 +65,10 @@ pub async fn watch_links(gateway: Weak<Gateway>) {
         Some(gateway) => earlier(&gateway).await,
         None => return,
     };
-    let mut tick = tokio::time::interval(LOOK.min(config.every / 4));
+    let period = LOOK.min(config.every / 4);
+    // Who has just started has other things to do.
+    let first = tokio::time::Instant::now() + FIRST.min(config.every);
+    let mut tick = tokio::time::interval_at(first, period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
