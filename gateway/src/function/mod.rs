@@ -7,7 +7,8 @@ mod object;
 mod registry;
 
 pub use object::{
-    BootstrapSpec, FunctionObject, FunctionSpec, Input, Metadata, QueueSpec, Standby,
+    BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, Metadata, Pull, QueueSpec,
+    Resources, Standby,
 };
 pub use registry::{Function, PublishedModel, Registry, Runnable};
 

@@ -45,8 +45,16 @@ pub struct FunctionSpec {
     /// Container image, for sites that run containers. Process sites use `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Executable and arguments, for process sites.
+    /// Executable and arguments, for process sites. One of `image` and `command` has to be there; a
+    /// function runs at the sites that can run what it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Arguments of the image's entry point, instead of the image's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// When the image is fetched from its registry.
+    #[serde(default)]
+    pub pull: Pull,
     /// Port that the image listens on, for sites that run containers; process sites give each pod a
     /// port of its own in `$PORT`.
     #[serde(default = "default_port")]
@@ -78,6 +86,16 @@ pub struct FunctionSpec {
     /// Environment of its pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Names of secrets that its pods find as files, `/var/openfaas/secrets/NAME` in containers and
+    /// `$STOIC_SECRETS/NAME` everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Whether containers get a root that cannot be written, with an empty `/tmp` in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only_root: bool,
+    /// What one invocation may leave behind for the next.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Warm pods by runtime: a number, or `{min, max, idle}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub standby: BTreeMap<String, Standby>,
@@ -105,6 +123,30 @@ pub struct Resources {
     /// GPUs.
     #[serde(default)]
     pub gpu: u32,
+}
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// Before a pod is launched, where the tag has moved or the image is absent.
+    #[default]
+    Newer,
+    /// Only where the image is absent.
+    Missing,
+    /// Never: it has to be there.
+    Never,
+}
+
+/// What one invocation may leave behind for the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Invocations of a pod share its process.
+    #[default]
+    Pod,
+    /// Each invocation has a process of its own, forked from one that has loaded everything.
+    Invocation,
 }
 
 /// How the input reaches a pod.
@@ -264,8 +306,14 @@ impl FunctionObject {
         }
         check_name(&self.metadata.name)?;
         let spec = &self.spec;
-        if spec.command.first().is_none_or(String::is_empty) {
+        if spec.command.first().is_some_and(String::is_empty) {
             return refuse("spec.command: name the executable to run".to_owned());
+        }
+        if spec.command.is_empty() && spec.image.is_none() {
+            return refuse(
+                "spec.command: name an executable for process sites, or give spec.image for sites that run containers"
+                    .to_owned(),
+            );
         }
         if !spec.health.starts_with('/') {
             return refuse(format!(
