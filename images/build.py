@@ -68,9 +68,11 @@ def context(name, dockerfile, files):
     return folder
 
 
-def docker(*arguments, quiet=False):
-    output = subprocess.DEVNULL if quiet else None
-    if subprocess.run(["docker", *arguments], stdout=output).returncode:
+def docker(*arguments):
+    """Runs it; what it says is shown where it fails."""
+    ran = subprocess.run(["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if ran.returncode:
+        sys.stderr.write(ran.stdout)
         raise Failed("`docker %s` failed; its message stands above" % " ".join(arguments))
 
 
@@ -143,7 +145,7 @@ def build(arguments):
     for name in arguments.only:
         if name not in known:
             raise Failed("there is no image %s; there are: %s" % (name, ", ".join(known)))
-    latest = "latest" + suffix if not suffix else suffix[1:]
+    latest = "cuda" if arguments.cuda else "latest"
     for name, dockerfile, files in images:
         if arguments.only and name not in arguments.only:
             continue
@@ -161,12 +163,12 @@ def build(arguments):
             "--label", "org.opencontainers.image.licenses=Apache-2.0",
         ]  # fmt: skip
         tagged = [part for tag in tags for part in ("-t", tag)]
-        docker("build", "-q", "--network", arguments.network, *build_arguments, *labels, *tagged, folder, quiet=True)
+        docker("build", "-q", "--network", arguments.network, *build_arguments, *labels, *tagged, folder)
         made += [tags]
     for tags in made if arguments.push else []:
         for tag in tags:
             setup.say("pushing %s" % tag)
-            docker("push", "-q", tag, quiet=True)
+            docker("push", "-q", tag)
     base = size("%sstoic-base:%s%s" % (prefix, number, suffix))
     print("%-44s %9s %9s" % ("image", "size MB", "own MB"))
     for first, _ in made:
