@@ -1,6 +1,7 @@
 //! The assembled gateway: what every room shares. It deploys and removes functions, and records what
 //! happened; invocations go through [`crate::requester`].
 
+use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
@@ -47,6 +48,8 @@ pub struct Gateway {
     pub history: History,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Asynchronous calls.
+    pub calls: Calls,
     /// Seconds since the Unix epoch.
     pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
@@ -110,6 +113,7 @@ impl Gateway {
             stores,
             history,
             metrics,
+            calls: Calls::default(),
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
             sites,
@@ -406,6 +410,8 @@ impl Gateway {
                 (&*options.function, &*options.runtime, available)
             })
             .collect();
+        self.metrics
+            .calls(self.calls.queued(), self.calls.running());
         self.metrics
             .render(rows, available.into_iter(), self.history.dropped())
     }

@@ -3,8 +3,10 @@
 //!
 //! The way of an invocation: [`http`] admits it, [`scheduler`] estimates and chooses, [`requester`]
 //! stages, sends and records, [`pods`] gives it a pod at a [`sites`] site, [`storage`] holds its package
-//! and result, [`history`] remembers, [`inquisitor`] measures in the background what nobody asks for. [`serve`] starts and stops all of it. Links no libtorch.
+//! and result, [`history`] remembers, [`calls`] keeps what was asked for
+//! without waiting, [`inquisitor`] measures in the background what nobody asks for. [`serve`] starts and stops all of it. Links no libtorch.
 
+pub mod calls;
 pub mod cli;
 pub mod clock;
 pub mod config;

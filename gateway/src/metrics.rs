@@ -89,6 +89,12 @@ struct Losers {
     runtime: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallsEnded {
+    function: String,
+    outcome: &'static str,
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
 pub struct Metrics {
@@ -108,6 +114,9 @@ pub struct Metrics {
     outcomes: Family<Predictions, Counter<f64, AtomicU64>>,
     cloud: Family<CloudSeconds, Counter<f64, AtomicU64>>,
     losers: Family<Losers, Histogram, fn() -> Histogram>,
+    calls_queued: Gauge,
+    calls_running: Gauge,
+    calls_ended: Family<CallsEnded, Counter>,
 }
 
 /// The meters of one function on one runtime.
@@ -247,7 +256,28 @@ impl Default for Metrics {
             Unit::Seconds,
             losers.clone(),
         );
+        let calls_queued = Gauge::default();
+        registry.register(
+            "calls_queued",
+            "Asynchronous calls that wait, for their turn or for their next attempt",
+            calls_queued.clone(),
+        );
+        let calls_running = Gauge::default();
+        registry.register(
+            "calls_running",
+            "Asynchronous calls that run",
+            calls_running.clone(),
+        );
+        let calls_ended = Family::default();
+        registry.register(
+            "calls_ended",
+            "Asynchronous calls by how they ended, and attempts that are tried again (retried)",
+            calls_ended.clone(),
+        );
         Self {
+            calls_queued,
+            calls_running,
+            calls_ended,
             cloud,
             losers,
             registry,
@@ -269,6 +299,22 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Asynchronous calls that wait and that run.
+    pub fn calls(&self, queued: usize, running: usize) {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.calls_queued.set(gauge(queued));
+        self.calls_running.set(gauge(running));
+    }
+
+    /// An asynchronous call, or an attempt of one, ended.
+    pub fn call_ended(&self, function: &str, outcome: &'static str) {
+        let labels = CallsEnded {
+            function: function.to_owned(),
+            outcome,
+        };
+        self.calls_ended.get_or_create(&labels).inc();
+    }
+
     /// The meters of a function on a runtime.
     #[must_use]
     pub fn meters(&self, function: &str, runtime: &str) -> Meters {

@@ -63,6 +63,9 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         };
         let front = Front::start(&gateway, &listener, threads).context("cannot serve HTTP")?;
         info!(address = %front.address(), data = %gateway.config.data.display(), start_ms = begun.elapsed().as_millis(), "ready");
+        crate::calls::start(&gateway, front.address())
+            .await
+            .context("asynchronous calls")?;
         let mut signals = Signals::new().context("cannot await signals")?;
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
@@ -74,9 +77,11 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         for background in [expiry, inquisitor, links] {
             background.abort();
         }
+        gateway.calls.stop();
         let grace = gateway.config.deployment.grace;
         let draining = async {
             let _ = tokio::task::spawn_blocking(move || front.stop(grace)).await;
+            gateway.calls.settled().await;
             keeper.abort();
             gateway.close(grace).await;
         };

@@ -42,6 +42,8 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// Deployment of pods.
     pub deployment: DeploymentConfig,
+    /// Asynchronous calls.
+    pub calls: CallsConfig,
     /// Probing of deployment times in the background.
     pub inquisitor: InquisitorConfig,
     /// Probing of the links to the sites.
@@ -106,6 +108,48 @@ pub struct DeploymentConfig {
     /// How long a pod that is told to stop may finish its work.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+}
+
+/// Asynchronous calls: how often they are tried, how many at once, how long they are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallsConfig {
+    /// A call that did not end within this time of its acceptance is given up; what has ended goes,
+    /// with its body and result, after this time.
+    #[serde(with = "humantime_serde")]
+    pub expire: Duration,
+    /// Attempts that may fail before a call is set aside as `dead`.
+    pub attempts: u32,
+    /// Wait after the first failed attempt; it doubles with every further one,
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
+    /// up to this.
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    /// Calls that run at once, over all functions.
+    pub concurrency: u32,
+    /// Calls that may wait; more are refused with 429.
+    pub max_queued: u32,
+    /// Attempts to tell a callback URL, with the same waits between them.
+    pub callback_attempts: u32,
+    /// Longest time that one of those may take.
+    #[serde(with = "humantime_serde")]
+    pub callback_timeout: Duration,
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self {
+            expire: Duration::from_secs(24 * 3600),
+            attempts: 5,
+            backoff: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            concurrency: 16,
+            max_queued: 250_000,
+            callback_attempts: 10,
+            callback_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// The inquisitor (paper, sections 3.4.2 and 3.7): deploys the runtimes that are not at home, runs
@@ -280,6 +324,7 @@ impl Default for Config {
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
+            calls: CallsConfig::default(),
             inquisitor: InquisitorConfig::default(),
             link: LinkConfig::default(),
             sites: default_sites(),

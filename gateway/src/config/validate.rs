@@ -118,6 +118,28 @@ impl Config {
                     .to_owned(),
             );
         }
+        let calls = &self.calls;
+        for (key, count) in [
+            ("attempts", calls.attempts),
+            ("concurrency", calls.concurrency),
+            ("max_queued", calls.max_queued),
+            ("callback_attempts", calls.callback_attempts),
+        ] {
+            if count == 0 {
+                return refuse(format!("calls.{key}: must be at least 1"));
+            }
+        }
+        for (key, length) in [
+            ("expire", calls.expire),
+            ("callback_timeout", calls.callback_timeout),
+        ] {
+            if length < SHORTEST {
+                return refuse(format!("calls.{key}: must be at least 100 ms"));
+            }
+        }
+        if calls.backoff > calls.backoff_max || calls.backoff_max > LONGEST {
+            return refuse("calls: backoff must be at most backoff_max, and that a day".to_owned());
+        }
         let inquisitor = &self.inquisitor;
         let lengths = [
             ("inquisitor.every", inquisitor.every),

@@ -53,6 +53,22 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE measurements ADD COLUMN cloud_used REAL NOT NULL DEFAULT 0;
     CREATE INDEX measurements_raced ON measurements (function, mode, cloud_runtime)
         WHERE cloud_runtime IS NOT NULL;
+", "
+    CREATE TABLE calls (
+        id TEXT PRIMARY KEY,
+        function TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, headers TEXT NOT NULL,
+        body BLOB, body_key TEXT, body_bytes INTEGER NOT NULL, digest TEXT NOT NULL, idempotency TEXT,
+        state TEXT NOT NULL, created REAL NOT NULL, due REAL NOT NULL, started REAL, finished REAL,
+        attempts INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
+        log TEXT NOT NULL DEFAULT '[]',
+        status INTEGER, result_headers TEXT, result BLOB, result_key TEXT, result_bytes INTEGER,
+        callback TEXT, callback_state TEXT, callback_attempts INTEGER NOT NULL DEFAULT 0,
+        callback_due REAL, callback_error TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX calls_once ON calls (function, idempotency) WHERE idempotency IS NOT NULL;
+    CREATE INDEX calls_unfinished ON calls (state) WHERE state IN ('queued', 'running');
+    CREATE INDEX calls_to_tell ON calls (callback_state) WHERE callback_state = 'due';
+    CREATE INDEX calls_finished ON calls (finished) WHERE finished IS NOT NULL;
 "];
 
 /// Brings the database to the newest schema.

@@ -38,9 +38,16 @@ impl HistoryError {
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Tells whoever ordered a write how the transaction that it was part of ended.
+type Written = Box<dyn FnOnce(Result<(), HistoryError>) + Send>;
+type Write = Box<dyn FnOnce(&Connection) -> Written + Send>;
+
+/// Most writes in one transaction: those of a moment wait for one another's disk, not for a minute's.
+const TOGETHER: usize = 1024;
 
 enum Order {
     Job(Job),
+    Write(Write),
     Measurement(Box<Measurement>),
     Deployment(DeploymentRecord),
     Transfer(TransferRecord),
@@ -74,7 +81,7 @@ impl History {
     }
 
     /// Runs a job on the thread of the database and waits for its answer.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, HistoryError> + Send + 'static,
     ) -> Result<T, HistoryError> {
@@ -87,6 +94,36 @@ impl History {
         tokio::task::spawn_blocking(move || orders.send(Order::Job(job)).is_ok())
             .await
             .map_err(|_| HistoryError::Closed)?;
+        answered.await.map_err(|_| HistoryError::Closed)?
+    }
+
+    /// Makes one change, in a transaction with whatever else is to be written at that moment; on disk
+    /// when this returns. The change is one statement that writes, and may read before and after it:
+    /// one that fails takes nothing of the others with it.
+    ///
+    /// # Errors
+    /// The change failed, or the disk says no.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, HistoryError> + Send + 'static,
+    ) -> Result<T, HistoryError> {
+        let (answer, answered) = oneshot::channel();
+        let write: Write = Box::new(move |connection| {
+            let changed = change(connection);
+            Box::new(move |committed| {
+                let _ = answer.send(committed.and(changed));
+            })
+        });
+        match self.orders.try_send(Order::Write(write)) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(order)) => {
+                let orders = self.orders.clone();
+                tokio::task::spawn_blocking(move || orders.send(order).is_ok())
+                    .await
+                    .map_err(|_| HistoryError::Closed)?;
+            }
+            Err(mpsc::TrySendError::Disconnected(_)) => return Err(HistoryError::Closed),
+        }
         answered.await.map_err(|_| HistoryError::Closed)?
     }
 
@@ -133,6 +170,7 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
     while let Ok(first) = orders.recv() {
         let mut next = Some(first);
         let mut jobs = Vec::new();
+        let mut writes: Vec<Written> = Vec::new();
         let written = connection.transaction().and_then(|transaction| {
             while let Some(order) = next.take() {
                 match order {
@@ -144,6 +182,12 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
                     Order::LinkProbe(probe) => {
                         insert_transfer(&transaction, &probe.transfer, Some(probe.rtt_s))?;
                     }
+                    Order::Write(write) => {
+                        writes.push(write(&transaction));
+                        if writes.len() >= TOGETHER {
+                            break;
+                        }
+                    }
                     Order::Job(job) => {
                         jobs.push(job);
                         break;
@@ -153,12 +197,29 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
             }
             transaction.commit()
         });
-        if let Err(error) = written {
-            error!("measurements were not written: {error}");
+        if let Err(error) = &written {
+            error!("what was measured or called was not written: {error}");
+        }
+        for tell in writes {
+            tell(match &written {
+                Ok(()) => Ok(()),
+                Err(error) => Err(again(error)),
+            });
         }
         for job in jobs {
             job(&mut connection);
         }
+    }
+}
+
+/// The same error, for each of those it happened to.
+fn again(error: &rusqlite::Error) -> HistoryError {
+    match error.sqlite_error() {
+        Some(code) => HistoryError::Sqlite(rusqlite::Error::SqliteFailure(
+            *code,
+            Some(error.to_string()),
+        )),
+        None => HistoryError::Unreadable(error.to_string()),
     }
 }
 

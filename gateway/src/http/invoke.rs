@@ -231,11 +231,11 @@ fn possible(
 }
 
 /// An invocation that may go in.
-struct Admitted {
-    deployed: Arc<Deployed>,
+pub(super) struct Admitted {
+    pub(super) deployed: Arc<Deployed>,
     wanted: Wanted,
     /// Media type of the body, without parameters.
-    content_type: String,
+    pub(super) content_type: String,
 }
 
 /// `/function/{name}[/path]`.
@@ -267,7 +267,11 @@ pub(super) async fn invoke(
 }
 
 /// Checks all that can be checked before the body arrives.
-fn admit(gateway: &Gateway, name: &str, request: &Request<Incoming>) -> Result<Admitted, Failure> {
+pub(super) fn admit(
+    gateway: &Gateway,
+    name: &str,
+    request: &Request<Incoming>,
+) -> Result<Admitted, Failure> {
     let deployed = gateway.functions.get(name);
     let deployed = deployed.ok_or_else(|| Failure::unknown_function(name))?;
     let mut wanted = Wanted::read(request.headers())?;
@@ -322,7 +326,7 @@ fn admit(gateway: &Gateway, name: &str, request: &Request<Incoming>) -> Result<A
 
 /// Reads what is left of a refused body, within bounds: a connection that is closed with bytes unread
 /// is reset, and the client would lose the answer that says why.
-async fn discard(request: Request<Incoming>) {
+pub(super) async fn discard(request: Request<Incoming>) {
     // A client that waits for `100 Continue` has sent nothing yet.
     if request.headers().contains_key(header::EXPECT) {
         return;
@@ -511,7 +515,7 @@ fn line(event: &Event) -> Bytes {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn internal(error: tokio::task::JoinError) -> Failure {
+pub(super) fn internal(error: tokio::task::JoinError) -> Failure {
     Failure::new(
         500,
         "internal",

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod calls;
 mod forward;
 mod functions;
 mod invoke;

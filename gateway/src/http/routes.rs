@@ -1,12 +1,13 @@
 //! From a path to its handler.
 
 use super::answer::{failure, typed};
-use super::{Body, OPENAPI, functions, invoke};
+use super::{Body, OPENAPI, calls, functions, invoke};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The page at `/`.
@@ -19,15 +20,12 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
     let uri = request.uri().clone();
     let path = uri.path();
     if let Some(rest) = path.strip_prefix("/function/") {
-        let (name, inner) = rest
-            .split_once('/')
-            .map_or((rest, "/"), |(name, _)| (name, &rest[name.len()..]));
-        return match uri.query() {
-            None => invoke::invoke(gateway, name, inner, request).await,
-            Some(query) => {
-                invoke::invoke(gateway, name, &format!("{inner}?{query}"), request).await
-            }
-        };
+        let (name, inner) = inside(rest, uri.query());
+        return invoke::invoke(gateway, name, &inner, request).await;
+    }
+    if let Some(rest) = path.strip_prefix("/async-function/") {
+        let (name, inner) = inside(rest, uri.query());
+        return calls::accept(gateway, name, &inner, request).await;
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     let Some((route, of)) = find(path) else {
@@ -40,6 +38,8 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
     let answered = match route {
         Route::Functions => functions::collection(gateway, request).await,
         Route::Function => functions::one(gateway, of, request).await,
+        Route::Call => calls::one(gateway, of, request.method()).await,
+        Route::CallRetry => calls::retry(gateway, of, request.method()).await,
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, &uri),
         Route::Models => functions::models(gateway, of).await,
@@ -47,6 +47,8 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
         Route::Pods => Ok(functions::pods(gateway)),
         Route::Measurements => functions::measurements(gateway, &uri).await,
         Route::Account => functions::account(gateway).await,
+        Route::Calls => calls::list(gateway, &uri).await,
+        Route::CallResult => calls::result(gateway, of).await,
         Route::Result => invoke::result(gateway, of).await,
         Route::Info => Ok(functions::info(gateway)),
         Route::Health => Ok(text(
@@ -66,6 +68,17 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
     answered.unwrap_or_else(|failed| failure(&failed))
 }
 
+/// The function's name, and what of the path and query is the function's.
+fn inside<'a>(rest: &'a str, query: Option<&str>) -> (&'a str, Cow<'a, str>) {
+    let (name, inner) = rest
+        .split_once('/')
+        .map_or((rest, "/"), |(name, _)| (name, &rest[name.len()..]));
+    match query {
+        None => (name, inner.into()),
+        Some(query) => (name, format!("{inner}?{query}").into()),
+    }
+}
+
 fn text(content_type: &'static str, body: Bytes) -> Response<Body> {
     typed(StatusCode::OK, content_type, body)
 }
@@ -82,6 +95,10 @@ pub(super) enum Route {
     Measurements,
     Account,
     Result,
+    Calls,
+    Call,
+    CallResult,
+    CallRetry,
     Info,
     Health,
     Metrics,
@@ -90,7 +107,7 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 15] = [
+pub(super) const PATHS: [(&str, Route); 19] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
@@ -100,6 +117,10 @@ pub(super) const PATHS: [(&str, Route); 15] = [
     ("/v1/measurements", Route::Measurements),
     ("/v1/account", Route::Account),
     ("/v1/invocations/{id}/result", Route::Result),
+    ("/v1/calls", Route::Calls),
+    ("/v1/calls/{id}", Route::Call),
+    ("/v1/calls/{id}/result", Route::CallResult),
+    ("/v1/calls/{id}/retry", Route::CallRetry),
     ("/v1/info", Route::Info),
     ("/healthz", Route::Health),
     ("/readyz", Route::Health),
