@@ -47,7 +47,12 @@ mod tests {
         let described = document["paths"].as_object().expect("paths").keys();
         let described: BTreeSet<&str> = described.map(String::as_str).collect();
         let mut routes: BTreeSet<&str> = PATHS.iter().map(|(path, _)| *path).collect();
-        routes.extend(["/function/{name}", "/function/{name}/{path}"]);
+        routes.extend([
+            "/function/{name}",
+            "/function/{name}/{path}",
+            "/async-function/{name}",
+            "/async-function/{name}/{path}",
+        ]);
         assert_eq!(described, routes);
     }
 
