@@ -15,7 +15,6 @@ use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use serde_json::json;
 use std::sync::Arc;
-use tokio_util::task::AbortOnDropHandle;
 
 type Answer = Result<Response<Body>, Failure>;
 
@@ -48,8 +47,10 @@ pub(super) async fn accept(
         let body = BodyDataStream::new(body);
         async move { calls::accept(&gateway, &deployed, &head, &path, body, length).await }
     };
-    // A caller who leaves while the body comes takes it back; once the row is written it stands.
-    let accepted = AbortOnDropHandle::new(gateway.runtime.spawn(intake))
+    // Never cut off between the row and the queue. A caller who leaves before that breaks the body off.
+    let accepted = gateway
+        .runtime
+        .spawn(intake)
         .await
         .map_err(internal)
         .and_then(|accepted| accepted);
