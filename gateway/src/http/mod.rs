@@ -9,6 +9,7 @@ mod body;
 mod forward;
 mod functions;
 mod invoke;
+mod logs;
 mod openapi;
 mod routes;
 mod server;

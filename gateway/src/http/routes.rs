@@ -1,7 +1,7 @@
 //! From a path to its handler.
 
 use super::answer::{failure, typed};
-use super::{Body, OPENAPI, functions, invoke};
+use super::{Body, OPENAPI, functions, invoke, logs};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -43,6 +43,7 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, &uri),
         Route::Models => functions::models(gateway, of).await,
+        Route::Logs => logs::logs(gateway, of, &uri),
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
         Route::Measurements => functions::measurements(gateway, &uri).await,
@@ -77,6 +78,7 @@ pub(super) enum Route {
     Function,
     Predict,
     Models,
+    Logs,
     Runtimes,
     Pods,
     Measurements,
@@ -90,11 +92,12 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 15] = [
+pub(super) const PATHS: [(&str, Route); 16] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
     ("/v1/functions/{name}/models", Route::Models),
+    ("/v1/functions/{name}/logs", Route::Logs),
     ("/v1/runtimes", Route::Runtimes),
     ("/v1/pods", Route::Pods),
     ("/v1/measurements", Route::Measurements),
