@@ -8,7 +8,7 @@ use stoic_protocol::headers;
 
 /// What every answer of an invocation says of it.
 pub(in crate::http) struct Stamp<'a> {
-    pub(in crate::http) invocation: &'a str,
+    pub(in crate::http) invocation: HeaderValue,
     pub(in crate::http) runtime: &'a str,
     pub(in crate::http) site: &'a str,
     pub(in crate::http) start: &'static str,
@@ -25,7 +25,6 @@ pub(in crate::http) fn stamp(headers: &mut HeaderMap, stamp: &Stamp<'_>) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    put(headers::INVOCATION, stamp.invocation);
     put(headers::RUNTIME, stamp.runtime);
     put(headers::SITE, stamp.site);
     put(headers::POD, stamp.pod);
@@ -40,6 +39,10 @@ pub(in crate::http) fn stamp(headers: &mut HeaderMap, stamp: &Stamp<'_>) {
     if !stamp.emulated.is_empty() {
         put(headers::EMULATED, stamp.emulated);
     }
+    headers.insert(
+        HeaderName::from_static(headers::INVOCATION),
+        stamp.invocation.clone(),
+    );
     headers.insert(
         HeaderName::from_static(headers::START),
         HeaderValue::from_static(stamp.start),
