@@ -310,6 +310,12 @@ impl Gateway {
         });
     }
 
+    /// The identity with which it marks its pods.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Id of the gateway's process.
     #[must_use]
     pub fn pid(&self) -> u32 {

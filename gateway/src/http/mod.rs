@@ -5,10 +5,14 @@
 //! everything slow run on the gateway's own async runtime.
 
 mod answer;
+mod arriving;
 mod body;
+mod caller;
+mod connection;
 mod forward;
 mod functions;
 mod invoke;
+mod logs;
 mod openapi;
 mod routes;
 mod server;
