@@ -1,6 +1,6 @@
 //! A running gateway: started, asked, stopped, and always cleared away.
 
-use crate::{Answer, Call, binaries, processes, until, until_some};
+use crate::{Answer, Call, Lines, binaries, processes, until, until_some};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::File;
@@ -238,6 +238,13 @@ impl Gateway {
     #[must_use]
     pub fn get(&self, path: &str) -> Answer {
         self.call("GET", path).send()
+    }
+
+    /// The answer to `GET`, line by line.
+    #[track_caller]
+    #[must_use]
+    pub fn get_open(&self, path: &str) -> Lines {
+        self.call("GET", path).open()
     }
 
     /// The JSON that `GET` answers.

@@ -91,7 +91,10 @@ pub(super) async fn forward(
         None => Kind::Plain,
     };
     rewrite(&mut head, path)?;
-    heads::for_pod(&mut head, caller, &invocation);
+    heads::for_pod(&mut head, caller);
+    if deployed.function.object.spec.tells_events() {
+        heads::tell_event(&mut head.headers, &invocation);
+    }
     match (&upgrade, kind) {
         (Some(upgrade), _) => upgrade.ask(&mut head.headers),
         (None, Kind::Http2) => for_http2(&mut head)?,
