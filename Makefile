@@ -14,7 +14,7 @@ ACTIVITY ?= $(wildcard $(DATA)/hourly_activity_mean.csv)
 BATCHES ?= 10000
 EVALUATION = target/evaluation
 
-.PHONY: help setup build demo evaluate test bench lint docs clean
+.PHONY: help setup build demo evaluate images test bench lint docs clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ evaluate: build ## Tables 2-5 and Figures 2, 3, 4, 6 of the paper into target/ev
 	  target/release/stoic evaluate simulate --scenario nautilus --batches $(BATCHES) --out $(EVALUATION); \
 	fi
 	@echo "To read: $(EVALUATION)/index.html"
+
+images: build ## Docker images of the gateway, the runtime and the functions (REGISTRY=localhost:5000 PUSH=1, CUDA=1)
+	@$(PYTHON) images/build.py $(if $(REGISTRY),--registry "$(REGISTRY)") $(if $(PUSH),--push) $(if $(CUDA),--cuda)
 
 test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins

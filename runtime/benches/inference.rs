@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
+use stoic_runtime::device::cpu_takes_bf16;
 use stoic_runtime::tch::nn::{self, ConvConfig, ModuleT};
 use stoic_runtime::tch::{self, Device, Kind, Tensor, vision};
 use stoic_runtime::{Architecture, Backbone, Model, Placement, Workers};
@@ -39,6 +40,9 @@ fn main() -> Result<(), Failure> {
     println!(
         "| net | threads | way | img/s | times faster | by processor time | same top-1 |\n|---|---|---|---|---|---|---|"
     );
+    if !cpu_takes_bf16() {
+        println!("skipped: bf16, which libtorch refuses on this CPU (no AVX-512)");
+    }
     for architecture in [Architecture::ResNet50, Architecture::EfficientNetLite0] {
         let Some(weights) = weights(architecture, folder.path())? else {
             continue;
@@ -151,8 +155,9 @@ fn compare(
     rounds: usize,
 ) -> Result<(), Failure> {
     let mut ways = ["plain", "fp32", "bf16"]
-        .map(|name| Way::start(name, architecture, weights, threads))
         .into_iter()
+        .filter(|name| *name != "bf16" || cpu_takes_bf16())
+        .map(|name| Way::start(name, architecture, weights, threads))
         .collect::<Result<Vec<_>, _>>()?;
     for _ in 0..rounds {
         for way in &mut ways {

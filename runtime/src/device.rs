@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::ModelError;
+use std::sync::OnceLock;
 use stoic_sdk::{Context, PodReport, Precision};
 use tch::{Device, Kind};
 
@@ -64,6 +65,16 @@ impl Placement {
                     )));
                 }
             }
+        }
+        if context.precision == Precision::Bf16
+            && devices.contains(&Device::Cpu)
+            && !cpu_takes_bf16()
+        {
+            return Err(ModelError::Device(
+                "bf16 is asked for, but this CPU has no AVX-512, without which libtorch refuses it; \
+                 set the runtime's precision (STOIC_PRECISION) to auto or fp32"
+                    .to_owned(),
+            ));
         }
         let placement = Self::new(
             &devices,
@@ -210,28 +221,30 @@ fn kind_for(device: Device, precision: Precision) -> Kind {
 
 /// Whether the device multiplies bfloat16 itself; emulated, it is slower than fp32.
 fn native_bf16(device: Device) -> bool {
-    match device {
-        // Every GPU that this libtorch's CUDA supports well computes bf16 (Ampere and newer).
-        Device::Cuda(_) => true,
-        _ => {
-            #[cfg(target_arch = "x86_64")]
-            {
-                // The newest of these leaves are not in std's feature macros on this compiler.
-                std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
-                    text.lines()
-                        .find(|line| line.starts_with("flags"))
-                        .is_some_and(|line| {
-                            line.split_whitespace()
-                                .any(|flag| flag == "avx512_bf16" || flag == "amx_bf16")
-                        })
-                })
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            {
-                false
-            }
-        }
-    }
+    // Every GPU that this libtorch's CUDA supports well computes bf16 (Ampere and newer).
+    device.is_cuda() || cpu_has(&["avx512_bf16"]) || cpu_has(&["amx_bf16"])
+}
+
+/// Whether libtorch's convolutions take bfloat16 on this CPU at all: oneDNN emulates it from AVX-512
+/// (or AVX-NE-CONVERT) on, and refuses it below.
+#[must_use]
+pub fn cpu_takes_bf16() -> bool {
+    cfg!(not(target_arch = "x86_64"))
+        || cpu_has(&["avx512bw", "avx512vl", "avx512dq"])
+        || cpu_has(&["avx_ne_convert"])
+}
+
+/// Whether this CPU has all of these features. The newest are not in std's macros on this compiler.
+fn cpu_has(features: &[&str]) -> bool {
+    static FLAGS: OnceLock<Vec<String>> = OnceLock::new();
+    let flags = FLAGS.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("flags"));
+        let flags = line.unwrap_or_default().split_whitespace();
+        flags.map(str::to_owned).collect()
+    });
+    let has = |feature: &&str| flags.iter().any(|flag| flag == feature);
+    features.iter().all(has)
 }
 
 /// Loads the CUDA half of libtorch into this process.
@@ -306,6 +319,23 @@ mod tests {
                 .metrics()
                 .contains("device=\"cuda:1\",precision=\"bf16\"")
         );
+    }
+
+    #[test]
+    fn bf16_on_a_cpu_that_cannot_is_refused_with_the_way_out() {
+        let of = |precision: &'static str| {
+            let value = move |name: &str| (name == "STOIC_PRECISION").then(|| precision.to_owned());
+            Placement::from_context(&Context::parse(value, Vec::new()).unwrap())
+        };
+        match of("bf16") {
+            Ok(placement) => assert!(cpu_takes_bf16() && placement.precision() == "bf16"),
+            Err(error) => {
+                assert!(!cpu_takes_bf16());
+                assert!(error.to_string().contains("auto or fp32"), "{error}");
+            }
+        }
+        let auto = of("auto").unwrap().precision();
+        assert!(auto == "fp32" || cpu_takes_bf16());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::path::PathBuf;
+use stoic_runtime::device::cpu_takes_bf16;
 use stoic_runtime::nets::weights::Weights;
 use stoic_runtime::tch::{self, Device, Kind, Tensor, nn, nn::ModuleT, vision};
 use stoic_runtime::{Architecture, Backbone, Place};
@@ -123,13 +124,6 @@ fn lite0_gives_the_logits_and_features_of_pytorch() {
     let narrow = narrow.logits(&images).unwrap();
     assert_eq!(argmax(&row(&narrow, 0)), 506);
     assert!(distance(&narrow, &logits) < 0.05);
-}
-
-/// What libtorch asks of a CPU for bf16.
-fn cpu_takes_bf16() -> bool {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let has = |flag: &str| info.split_whitespace().any(|word| word == flag);
-    has("avx_ne_convert") || ["avx512bw", "avx512vl", "avx512dq"].into_iter().all(has)
 }
 
 /// Batches larger than a part, other sizes and both forms of input give what single images give.
