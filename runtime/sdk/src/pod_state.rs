@@ -5,7 +5,7 @@ use crate::transfer::Transfer;
 use crate::{Context, Function};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stoic_protocol::{PodReport, Problem};
 use tokio::sync::Notify;
@@ -38,6 +38,8 @@ pub(crate) struct Pod<F> {
     batch_number: AtomicU64,
     batch_ended: Notify,
     counts: Counts,
+    /// Whether the function was loaded in another process, which this one was forked from.
+    forked: AtomicBool,
     /// Seconds by stage of the start.
     start_s: Mutex<BTreeMap<String, f64>>,
     /// Seconds by stage of all batches.
@@ -121,6 +123,7 @@ impl<F: Function> Pod<F> {
             batch_number: AtomicU64::new(0),
             batch_ended: Notify::new(),
             counts: Counts::default(),
+            forked: AtomicBool::new(false),
             start_s: Mutex::default(),
             stages_s: Mutex::default(),
         }
@@ -272,23 +275,29 @@ impl<F: Function> Pod<F> {
         }
     }
 
-    pub(crate) fn started(&self, stage: &str, seconds: f64) {
+    pub(crate) fn started(&self, stages: impl IntoIterator<Item = (String, f64)>) {
         self.start_s
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(stage.to_owned(), seconds);
+            .extend(stages);
     }
 
-    /// The function's report with the SDK's stages of the start; those of the function win.
+    /// What the function says of its start happened in the process that this one was forked from.
+    pub(crate) fn was_forked(&self) {
+        self.forked.store(true, Ordering::Relaxed);
+    }
+
+    /// The function's report with the stages of the start; those of the function's own stay beside.
     pub(crate) fn report(&self) -> Result<PodReport, Problem> {
         let mut report = self.loaded()?.report();
-        for (stage, seconds) in self.starts() {
-            report.start_s.entry(stage).or_insert(seconds);
+        if self.forked.load(Ordering::Relaxed) {
+            report.start_s.clear();
         }
+        report.start_s.extend(self.starts());
         Ok(report)
     }
 
-    fn starts(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn starts(&self) -> BTreeMap<String, f64> {
         self.start_s
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

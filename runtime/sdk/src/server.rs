@@ -7,21 +7,24 @@ use crate::merge;
 use crate::model;
 use crate::pod_state::{Phase, Pod};
 use crate::reply;
+use crate::started;
 use crate::transfer::Transfer;
+use crate::zygote::{self, Parked, note_load};
 use crate::{Function, Response, Sample};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stoic_protocol::{LimitRequest, Problem, paths};
+use stoic_protocol::{LimitRequest, Problem, headers, paths, stages};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -42,14 +45,70 @@ const SAMPLE_ITEMS: usize = 10_000;
 
 /// Serves a function until `SIGTERM`: reads the environment, binds, loads, answers, drains. The
 /// status is 0 after a drain, and 1 where the pod could not start or stop in order.
+///
+/// Where the site asks for a zygote, the function is loaded first and pods are forked from it; where it
+/// asks for isolation, each invocation runs in a fresh child. Call it on the program's only thread.
 #[must_use]
 pub fn serve<F: Function>() -> ExitCode {
-    let began = Instant::now();
+    let (start_s, began) = started::before_main();
+    zygote::note::keep();
     log_to_stderr();
     let context = match Context::from_env() {
         Ok(context) => context,
         Err(problem) => return failed(&problem),
     };
+    let origin = Origin {
+        began,
+        function: None,
+        listener: None,
+        start_s,
+    };
+    if !zygote::wanted() {
+        return serve_pod::<F>(context, origin);
+    }
+    match zygote::park::<F>(context, origin.start_s) {
+        Err(problem) => failed(&problem),
+        Ok(Parked::Ended(status)) => status,
+        Ok(Parked::Pod(pod)) => {
+            let origin = Origin {
+                began: started::now(),
+                function: pod.function,
+                listener: Some(pod.listener),
+                start_s: pod.start_s,
+            };
+            serve_pod::<F>(pod.context, origin)
+        }
+    }
+}
+
+/// What a pod begins with.
+struct Origin<F> {
+    /// When its own code began, as [`started::now`] says it.
+    began: u64,
+    /// Loaded already, in the process that this one was forked from.
+    function: Option<F>,
+    /// Bound already.
+    listener: Option<std::net::TcpListener>,
+    /// Stages of its start so far.
+    start_s: BTreeMap<String, f64>,
+}
+
+/// Serves on a thread of its own where the process was forked: what is kept per thread is new on that.
+fn serve_pod<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
+    if origin.function.is_none() && origin.listener.is_none() {
+        return serve_here(context, origin);
+    }
+    let thread = std::thread::Builder::new()
+        .name("pod".to_owned())
+        .spawn(move || serve_here(context, origin));
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(status)) => status,
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => failed(&Problem::new(500, "runtime_failed", error.to_string())),
+    }
+}
+
+fn serve_here<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(context.concurrency.saturating_add(16))
@@ -61,7 +120,7 @@ pub fn serve<F: Function>() -> ExitCode {
             return failed(&Problem::new(500, "runtime_failed", error.to_string()));
         }
     };
-    let ended = runtime.block_on(run::<F>(context, began));
+    let ended = runtime.block_on(run::<F>(context, origin));
     // Work that did not notice its cancellation is not waited for.
     runtime.shutdown_background();
     match ended {
@@ -88,31 +147,54 @@ fn log_to_stderr() {
         .try_init();
 }
 
-async fn run<F: Function>(context: Context, began: Instant) -> Result<(), Problem> {
+async fn bind(
+    context: &Context,
+    bound: Option<std::net::TcpListener>,
+) -> Result<TcpListener, Problem> {
+    let failed = |error: std::io::Error| {
+        let place = format!("{}:{}", context.host, context.port);
+        Problem::new(
+            500,
+            "port_in_use",
+            format!("{place} cannot be bound: {error}"),
+        )
+    };
+    match bound {
+        None => TcpListener::bind((context.host, context.port))
+            .await
+            .map_err(failed),
+        Some(bound) => {
+            bound.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(bound).map_err(failed)
+        }
+    }
+}
+
+async fn run<F: Function>(context: Context, origin: Origin<F>) -> Result<(), Problem> {
+    let Origin {
+        began,
+        function,
+        listener,
+        mut start_s,
+    } = origin;
     let mut signals = Signals::listen()?;
-    let listener = TcpListener::bind((context.host, context.port))
-        .await
-        .map_err(|error| {
-            let place = format!("{}:{}", context.host, context.port);
-            Problem::new(
-                500,
-                "port_in_use",
-                format!("{place} cannot be bound: {error}"),
-            )
-        })?;
+    let was_bound = listener.is_some();
+    let listener = bind(&context, listener).await?;
     let address = listener
         .local_addr()
         .map_err(|error| Problem::new(500, "port_in_use", error.to_string()))?;
+    if !was_bound {
+        let took = started::between(began, started::now());
+        start_s.insert(stages::BIND.to_owned(), took);
+    }
     tracing::info!(pod = context.pod, function = context.function, %address, "listening");
     let transfer = Transfer::new(tokio::runtime::Handle::current());
     let pod = Arc::new(Pod::<F>::new(context, transfer));
-    if let Some(seconds) = seconds_before(began) {
-        pod.started("exec", seconds);
-    }
+    pod.started(start_s);
     let graceful = GracefulShutdown::new();
     let loaded = {
         let mut accepting = pin!(accept(&listener, &pod, Some(&graceful)));
-        let mut loading = pin!(load(&pod));
+        let mut loading = pin!(load(&pod, function));
         let mut loaded = false;
         loop {
             tokio::select! {
@@ -192,36 +274,42 @@ impl Signals {
     }
 }
 
-/// Seconds from the process's exec to `serve`, by the kernel's clock of start times (10 ms steps).
-fn seconds_before(began: Instant) -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let start_ticks: f64 = stat
-        .rsplit(')')
-        .next()?
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()?;
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let now: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    Some((now - start_ticks / 100.0 - began.elapsed().as_secs_f64()).max(0.0))
-}
-
-/// Loads the function on a thread; the pod is ready afterwards.
-async fn load<F: Function>(pod: &Arc<Pod<F>>) -> Result<(), Problem> {
+/// Loads the function on a thread, or makes one that was loaded elsewhere this process's own; the pod is
+/// ready afterwards.
+async fn load<F: Function>(pod: &Arc<Pod<F>>, loaded: Option<F>) -> Result<(), Problem> {
     let began = Instant::now();
     let mut context = pod.context.clone();
-    let file = model::localise(&mut context, &pod.transfer).await?;
-    if file.is_some() {
-        pod.started("model", began.elapsed().as_secs_f64());
-    }
-    let loading = Instant::now();
-    let function = on_thread(move || guarded(|| F::load(&context))).await?;
-    drop(file);
-    pod.started("load", loading.elapsed().as_secs_f64());
+    let mut start_s = BTreeMap::new();
+    let function = if let Some(mut function) = loaded {
+        pod.was_forked();
+        let renew = move || guarded(|| function.forked(&context, random()?).map(|()| function));
+        let function = on_thread(renew).await?;
+        start_s.insert(stages::RENEW.to_owned(), began.elapsed().as_secs_f64());
+        function
+    } else {
+        let file = model::localise(&mut context, &pod.transfer).await?;
+        if file.is_some() {
+            start_s.insert(stages::MODEL.to_owned(), began.elapsed().as_secs_f64());
+        }
+        let loading = Instant::now();
+        let function = on_thread(move || guarded(|| F::load(&context))).await?;
+        drop(file);
+        note_load(&function, loading.elapsed().as_secs_f64(), &mut start_s);
+        function
+    };
+    pod.started(start_s);
     pod.ready(function);
     tracing::info!(seconds = began.elapsed().as_secs_f64(), "ready");
     Ok(())
+}
+
+/// A random number that no other process has.
+fn random() -> Result<u64, Problem> {
+    let failed = |error: rustix::io::Errno| Problem::new(500, "random_failed", error.to_string());
+    let mut bytes = [0; 8];
+    // As few bytes as these come at once.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(failed)?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Accepts for as long as it is polled.
@@ -285,7 +373,7 @@ async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>)
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
-        paths::HEALTH if get => health(pod.phase()),
+        paths::HEALTH if get => health(pod),
         paths::METRICS if get => {
             let worker = Arc::clone(pod);
             let text = on_thread(move || guarded(|| Ok(worker.metrics()))).await;
@@ -324,13 +412,22 @@ fn or_problem(answer: Result<Answer, Problem>) -> Answer {
     })
 }
 
-fn health(phase: Phase) -> Answer {
+fn health<F: Function>(pod: &Pod<F>) -> Answer {
+    let phase = pod.phase();
     let (status, text) = match phase {
         Phase::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading\n"),
         Phase::Ready => (StatusCode::OK, "ready\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     };
-    reply::text(status, "text/plain", text)
+    let mut answer = reply::text(status, "text/plain", text);
+    if phase == Phase::Ready {
+        let starts = pod.starts();
+        let texts: Vec<String> = starts.iter().map(|(k, v)| format!("{k}={v:.6}")).collect();
+        if let Ok(value) = HeaderValue::from_str(&texts.join(";")) {
+            answer.headers_mut().insert(headers::START_STAGES, value);
+        }
+    }
+    answer
 }
 
 async fn sample<F: Function>(
