@@ -197,7 +197,11 @@ impl Gateway {
         if let Some(former) = former {
             // What runs on the former version ends there.
             let grace = former.function.object.spec.timeout;
-            self.runtime.spawn(async move { former.close(grace).await });
+            let gateway = Arc::clone(self);
+            self.runtime.spawn(async move {
+                former.close(grace).await;
+                gateway.retire(&former.function);
+            });
         }
         info!(function = %name, %version, "function deployed");
         self.bootstrap(&deployed);
@@ -231,10 +235,25 @@ impl Gateway {
         }
         if let Some(former) = former {
             let grace = self.config.deployment.grace;
-            self.runtime.spawn(async move { former.close(grace).await });
+            let gateway = Arc::clone(self);
+            self.runtime.spawn(async move {
+                former.close(grace).await;
+                gateway.retire(&former.function);
+            });
         }
         info!(function = %name, "function removed");
         Ok(())
+    }
+
+    /// Tells every site that a version has no pods any more, unless it was deployed again meanwhile.
+    fn retire(&self, former: &Function) {
+        let current = self.functions.get(former.name());
+        if current.is_some_and(|current| current.function.version == former.version) {
+            return;
+        }
+        for site in self.sites.values() {
+            site.retire(former.name(), &former.version);
+        }
     }
 
     /// Takes the pods of an earlier life that serve this function version on this runtime: called by
@@ -574,10 +593,11 @@ impl Warmer for ModelWarmer {
                 .site(site)?
                 .presign_get(&model.key, URL_LIFE)
                 .await?;
-            let body = serde_json::to_vec(&ModelRef {
+            let told = ModelRef {
                 version: model.version.clone(),
                 url,
-            })?;
+            };
+            let body = serde_json::to_vec(&told)?;
             let load = link::exchange(
                 pod.reach,
                 Method::PUT,
@@ -589,7 +609,13 @@ impl Warmer for ModelWarmer {
             let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
             match answer.status().as_u16() {
                 // 404: a function that takes no models.
-                200..=299 | 404 => Ok(()),
+                200..=299 => {
+                    if let Some(site) = gateway.site(site) {
+                        site.took_model(&pod.id, told).await;
+                    }
+                    Ok(())
+                }
+                404 => Ok(()),
                 status => bail!(
                     "the pod answered {status}: {}",
                     String::from_utf8_lossy(answer.body())

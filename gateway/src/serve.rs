@@ -127,7 +127,7 @@ async fn assemble(
             }
             links.insert(name.clone(), emulated);
         }
-        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
+        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name), site.zygote.unwrap_or(true))
             .with_context(|| format!("site {name}"))?;
         sites.insert(name.clone(), process);
     }

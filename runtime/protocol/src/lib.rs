@@ -1,5 +1,5 @@
 //! What the gateway and its pods say to each other: header names, media types, batch requests,
-//! progress lines and problems. Types and names only; this crate knows no HTTP library, no storage
+//! progress lines and problems, and the packets of zygotes. This crate knows no HTTP library, no storage
 //! and no model.
 
 pub mod batch;

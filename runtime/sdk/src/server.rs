@@ -282,7 +282,10 @@ async fn load<F: Function>(pod: &Arc<Pod<F>>, loaded: Option<F>) -> Result<(), P
     let mut start_s = BTreeMap::new();
     let function = if let Some(mut function) = loaded {
         pod.was_forked();
-        let renew = move || guarded(|| function.forked(&context, random()?).map(|()| function));
+        let renew = move || guarded(|| {
+            function.forked(&context, random()?)?;
+            Ok(function)
+        });
         let function = on_thread(renew).await?;
         start_s.insert(stages::RENEW.to_owned(), began.elapsed().as_secs_f64());
         function

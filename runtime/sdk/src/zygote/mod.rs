@@ -10,7 +10,6 @@
 
 pub(crate) mod fork;
 pub(crate) mod note;
-pub(crate) mod packets;
 
 use crate::context::Model;
 use crate::invocation::guarded;
@@ -29,6 +28,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use stoic_protocol::zygote::packets;
 use stoic_protocol::{ModelRef, Problem, ZygoteOrder, ZygoteReply, env, stages};
 use tempfile::TempPath;
 
@@ -389,5 +389,6 @@ fn download(url: &str, file: &TempPath) -> Result<(), Problem> {
         .build()
         .map_err(|error| Problem::new(500, "runtime_failed", error.to_string()))?;
     let transfer = Transfer::new(runtime.handle().clone());
-    runtime.block_on(transfer.download(url, file, "model_unavailable"))
+    let fetched = transfer.download(url, file, "model_unavailable");
+    runtime.block_on(fetched).map(drop)
 }

@@ -1,5 +1,6 @@
 //! Packets of JSON, with descriptors, between processes that one machine runs.
 
+use super::PACKET_BYTES;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -9,7 +10,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use stoic_protocol::zygote::PACKET_BYTES;
 
 /// Most descriptors in one packet.
 const DESCRIPTORS: usize = 4;
@@ -18,7 +18,7 @@ const DESCRIPTORS: usize = 4;
 ///
 /// # Errors
 /// The other side is gone; or the value is too large.
-pub(crate) fn send(
+pub fn send(
     socket: impl AsFd,
     value: &impl Serialize,
     fds: &[BorrowedFd<'_>],
@@ -42,7 +42,7 @@ pub(crate) fn send(
 ///
 /// # Errors
 /// What came is no such value.
-pub(crate) fn receive<T: DeserializeOwned>(
+pub fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; PACKET_BYTES];

@@ -5,6 +5,8 @@
 //! The zygote speaks first: [`ZygoteReply::Ready`] or [`ZygoteReply::Unable`]; then each order has one
 //! reply. When the socket closes, the zygote ends.
 
+pub mod packets;
+
 use crate::ModelRef;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
