@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
-use crate::function::{Function, FunctionObject, PublishedModel, Registry};
+use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Registry};
 use crate::history::{DeploymentRecord, History, Measurement};
 use crate::link::{self, EmulatedLink};
 use crate::metrics::Metrics;
@@ -449,6 +449,7 @@ impl Gateway {
                 probe,
                 standby,
                 failure,
+                stages,
             } = deployment;
             let record = DeploymentRecord {
                 at: unix_now(),
@@ -462,7 +463,7 @@ impl Gateway {
                 standby,
                 failure,
             };
-            metrics.deployed(&record);
+            metrics.deployed(&record, &stages);
             history.deployed(record.clone());
             teacher.tell(Lesson::Deployed(record));
         })
@@ -556,6 +557,9 @@ fn pod_env(
     let mut all = function.object.spec.env.clone();
     all.insert(env::FUNCTION.to_owned(), function.name().to_owned());
     all.insert(env::RUNTIME.to_owned(), info.name.clone());
+    if function.object.spec.isolation == Isolation::Invocation {
+        all.insert(env::ISOLATION.to_owned(), "invocation".to_owned());
+    }
     if let Some(runtime) = runtime {
         all.insert(env::THREADS.to_owned(), runtime.threads.to_string());
         all.insert(env::PRECISION.to_owned(), runtime.precision.clone());

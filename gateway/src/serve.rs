@@ -127,8 +127,14 @@ async fn assemble(
             }
             links.insert(name.clone(), emulated);
         }
-        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name), site.zygote.unwrap_or(true))
-            .with_context(|| format!("site {name}"))?;
+        let process = ProcessSite::new(
+            name,
+            &id,
+            &data.join("logs"),
+            traces.remove(name),
+            site.zygote.unwrap_or(true),
+        )
+        .with_context(|| format!("site {name}"))?;
         sites.insert(name.clone(), process);
     }
     let mut adoptable = Vec::new();

@@ -20,7 +20,10 @@ pub async fn healthy(address: SocketAddr, path: &str) -> bool {
 /// The headers of the pod's answer at this path, if that is 200 now.
 pub async fn health(address: SocketAddr, path: &str) -> Option<HeaderMap> {
     let check = exchange(address, Method::GET, path, None, Bytes::new(), 1 << 20);
-    let answer = tokio::time::timeout(HEALTH_TIMEOUT, check).await.ok()?.ok()?;
+    let answer = tokio::time::timeout(HEALTH_TIMEOUT, check)
+        .await
+        .ok()?
+        .ok()?;
     (answer.status() == 200).then(|| answer.into_parts().0.headers)
 }
 

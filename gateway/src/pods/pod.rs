@@ -68,6 +68,8 @@ pub struct Pod {
     pub reach: SocketAddr,
     /// Its identity at the site.
     pub id: String,
+    /// Where the time of its start went, in seconds: [`stoic_protocol::stages`].
+    pub stages: Vec<(&'static str, f64)>,
 }
 
 /// An invocation that runs in a pod.
@@ -140,8 +142,10 @@ impl Entry {
             address: started.address,
             reach,
             id: started.id.clone(),
+            stages: started.stages.clone(),
         });
         self.pod = Some(Arc::clone(&pod));
+        self.model.clone_from(&started.model);
         pod
     }
 }

@@ -89,8 +89,8 @@ pub mod stages {
 
     /// All of them.
     pub const ALL: [&str; 14] = [
-        PULL, CREATE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK, RENEW, LISTEN,
-        READY,
+        PULL, CREATE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK, RENEW,
+        LISTEN, READY,
     ];
 
     /// The stage of this name, if there is one.

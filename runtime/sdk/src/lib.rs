@@ -19,6 +19,7 @@ mod exchange;
 mod function;
 mod input;
 mod invocation;
+mod isolated;
 mod merge;
 mod model;
 mod pod_state;

@@ -98,6 +98,9 @@ pub(crate) async fn change<F: Function>(pod: &Arc<Pod<F>>, body: &[u8]) -> Resul
     let _one_at_a_time = pod.model_change.lock().await;
     let began = Instant::now();
     let file = file_of(&url, &pod.context, &pod.transfer).await?;
+    if let Some(front) = &pod.front {
+        front.use_model(&version, &file.path).await?;
+    }
     let (worker, theirs) = (Arc::clone(pod), version.clone());
     on_thread(move || guarded(|| worker.loaded()?.use_model(&theirs, &file.path))).await?;
     tracing::info!(

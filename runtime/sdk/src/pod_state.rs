@@ -1,6 +1,7 @@
 //! What all of a pod's requests share: its phase, its function, and what it counts.
 
 use crate::call::Call;
+use crate::isolated::Front;
 use crate::transfer::Transfer;
 use crate::{Context, Function};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub(crate) enum Phase {
 pub(crate) struct Pod<F> {
     pub(crate) context: Context,
     pub(crate) transfer: Transfer,
+    /// Where each invocation runs in a child of its own: the way to those.
+    pub(crate) front: Option<Arc<Front>>,
     /// Cancelled when running invocations are to stop.
     pub(crate) stop: CancellationToken,
     /// One model is taken into use at a time.
@@ -109,10 +112,11 @@ impl<F: Function> Drop for RunningBatch<F> {
 }
 
 impl<F: Function> Pod<F> {
-    pub(crate) fn new(context: Context, transfer: Transfer) -> Self {
+    pub(crate) fn new(context: Context, transfer: Transfer, front: Option<Arc<Front>>) -> Self {
         Self {
             context,
             transfer,
+            front,
             stop: CancellationToken::new(),
             model_change: tokio::sync::Mutex::new(()),
             phase: AtomicU8::new(Phase::Loading as u8),

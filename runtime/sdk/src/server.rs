@@ -3,10 +3,11 @@
 use crate::context::Context;
 use crate::exchange::query_pairs;
 use crate::invocation::{self, Answer, guarded, on_thread};
+use crate::isolated::{self, Front, Held, hold};
 use crate::merge;
 use crate::model;
 use crate::pod_state::{Phase, Pod};
-use crate::reply;
+use crate::reply::{self, Reply};
 use crate::started;
 use crate::transfer::Transfer;
 use crate::zygote::{self, Parked, note_load};
@@ -15,16 +16,19 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::fd::OwnedFd;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stoic_protocol::{LimitRequest, Problem, headers, paths, stages};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -60,7 +64,7 @@ pub fn serve<F: Function>() -> ExitCode {
     let origin = Origin {
         began,
         function: None,
-        listener: None,
+        role: Role::Binds,
         start_s,
     };
     if !zygote::wanted() {
@@ -73,7 +77,7 @@ pub fn serve<F: Function>() -> ExitCode {
             let origin = Origin {
                 began: started::now(),
                 function: pod.function,
-                listener: Some(pod.listener),
+                role: Role::Serves(pod.listener),
                 start_s: pod.start_s,
             };
             serve_pod::<F>(pod.context, origin)
@@ -87,20 +91,70 @@ struct Origin<F> {
     began: u64,
     /// Loaded already, in the process that this one was forked from.
     function: Option<F>,
-    /// Bound already.
-    listener: Option<std::net::TcpListener>,
+    role: Role,
     /// Stages of its start so far.
     start_s: BTreeMap<String, f64>,
 }
 
-/// Serves on a thread of its own where the process was forked: what is kept per thread is new on that.
-fn serve_pod<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
-    if origin.function.is_none() && origin.listener.is_none() {
-        return serve_here(context, origin);
+/// Which connections a process serves.
+enum Role {
+    /// Those to the port of its environment, which it has to bind.
+    Binds,
+    /// Those to a socket that was bound for it.
+    Serves(std::net::TcpListener),
+    /// This one, of a single invocation.
+    Child(UnixStream),
+}
+
+fn serve_pod<F: Function>(mut context: Context, mut origin: Origin<F>) -> ExitCode {
+    if !context.isolated {
+        let was_forked = matches!(origin.role, Role::Serves(_));
+        return serve_on(was_forked, context, origin, None);
+    }
+    match hold(&mut context, origin.function.take(), &mut origin.start_s) {
+        Err(problem) => failed(&problem),
+        Ok(Held::Ended(status)) => status,
+        Ok(Held::Front(function, control)) => {
+            let origin = Origin { function, ..origin };
+            serve_on(true, context, origin, Some(control))
+        }
+        Ok(Held::Child(function, stream)) => {
+            let origin = Origin {
+                began: started::now(),
+                function,
+                role: Role::Child(stream),
+                start_s: BTreeMap::new(),
+            };
+            context.isolated = false;
+            let _ = serve_on(true, context, origin, None);
+            // What functions print stands in buffers; nothing else is to be done at the end.
+            let _ = std::io::Write::flush(&mut std::io::stdout());
+            zygote::fork::end(0)
+        }
+    }
+}
+
+/// Serves; on a thread of its own where the process was forked: what is kept per thread is new on that.
+fn serve_on<F: Function>(
+    new_thread: bool,
+    context: Context,
+    origin: Origin<F>,
+    control: Option<OwnedFd>,
+) -> ExitCode {
+    let serve = move || {
+        let front = control.map(Front::new).transpose();
+        let failed = |error: std::io::Error| Problem::new(500, "runtime_failed", error.to_string());
+        match front.map_err(failed) {
+            Ok(front) => serve_here(context, origin, front),
+            Err(problem) => self::failed(&problem),
+        }
+    };
+    if !new_thread {
+        return serve();
     }
     let thread = std::thread::Builder::new()
         .name("pod".to_owned())
-        .spawn(move || serve_here(context, origin));
+        .spawn(serve);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(status)) => status,
         Ok(Err(_)) => ExitCode::FAILURE,
@@ -108,7 +162,11 @@ fn serve_pod<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
     }
 }
 
-fn serve_here<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
+fn serve_here<F: Function>(
+    context: Context,
+    origin: Origin<F>,
+    front: Option<Arc<Front>>,
+) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(context.concurrency.saturating_add(16))
@@ -120,7 +178,12 @@ fn serve_here<F: Function>(context: Context, origin: Origin<F>) -> ExitCode {
             return failed(&Problem::new(500, "runtime_failed", error.to_string()));
         }
     };
-    let ended = runtime.block_on(run::<F>(context, origin));
+    let ended = runtime.block_on(async {
+        match origin.role {
+            Role::Child(stream) => serve_one(context, origin.function, stream).await,
+            role => run(context, Origin { role, ..origin }, front).await,
+        }
+    });
     // Work that did not notice its cancellation is not waited for.
     runtime.shutdown_background();
     match ended {
@@ -170,14 +233,40 @@ async fn bind(
     }
 }
 
-async fn run<F: Function>(context: Context, origin: Origin<F>) -> Result<(), Problem> {
+/// Serves one connection, in a process that was forked for it.
+async fn serve_one<F: Function>(
+    context: Context,
+    function: Option<F>,
+    stream: UnixStream,
+) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| Problem::new(500, "runtime_failed", error.to_string());
+    stream.set_nonblocking(true).map_err(failed)?;
+    let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
+    let transfer = Transfer::new(tokio::runtime::Handle::current());
+    let pod = Arc::new(Pod::<F>::new(context, transfer, None));
+    load(&pod, function).await?;
+    if let Err(error) = connection(stream, &pod).await {
+        tracing::debug!(%error, "connection ended");
+    }
+    Ok(())
+}
+
+async fn run<F: Function>(
+    context: Context,
+    origin: Origin<F>,
+    front: Option<Arc<Front>>,
+) -> Result<(), Problem> {
     let Origin {
         began,
         function,
-        listener,
+        role,
         mut start_s,
     } = origin;
     let mut signals = Signals::listen()?;
+    let listener = match role {
+        Role::Serves(listener) => Some(listener),
+        Role::Binds | Role::Child(_) => None,
+    };
     let was_bound = listener.is_some();
     let listener = bind(&context, listener).await?;
     let address = listener
@@ -189,7 +278,7 @@ async fn run<F: Function>(context: Context, origin: Origin<F>) -> Result<(), Pro
     }
     tracing::info!(pod = context.pod, function = context.function, %address, "listening");
     let transfer = Transfer::new(tokio::runtime::Handle::current());
-    let pod = Arc::new(Pod::<F>::new(context, transfer));
+    let pod = Arc::new(Pod::<F>::new(context, transfer, front));
     pod.started(start_s);
     let graceful = GracefulShutdown::new();
     let loaded = {
@@ -282,10 +371,12 @@ async fn load<F: Function>(pod: &Arc<Pod<F>>, loaded: Option<F>) -> Result<(), P
     let mut start_s = BTreeMap::new();
     let function = if let Some(mut function) = loaded {
         pod.was_forked();
-        let renew = move || guarded(|| {
-            function.forked(&context, random()?)?;
-            Ok(function)
-        });
+        let renew = move || {
+            guarded(|| {
+                function.forked(&context, random()?)?;
+                Ok(function)
+            })
+        };
         let function = on_thread(renew).await?;
         start_s.insert(stages::RENEW.to_owned(), began.elapsed().as_secs_f64());
         function
@@ -335,11 +426,16 @@ async fn accept<F: Function>(
     }
 }
 
-fn connect<F: Function>(stream: TcpStream, pod: &Arc<Pod<F>>, graceful: Option<&GracefulShutdown>) {
-    // A connection without it is slower, not wrong.
-    let _ = stream.set_nodelay(true);
+/// Serves the requests of a connection.
+fn connection<F: Function, S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    pod: &Arc<Pod<F>>,
+) -> http1::Connection<
+    TokioIo<S>,
+    impl HttpService<Incoming, ResBody = Reply, Error = Infallible, Future: Send> + use<F, S>,
+> {
     let pod = Arc::clone(pod);
-    let connection = http1::Builder::new()
+    http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
@@ -351,7 +447,13 @@ fn connect<F: Function>(stream: TcpStream, pod: &Arc<Pod<F>>, graceful: Option<&
                 let pod = Arc::clone(&pod);
                 async move { Ok::<_, Infallible>(route(&pod, request).await) }
             }),
-        );
+        )
+}
+
+fn connect<F: Function>(stream: TcpStream, pod: &Arc<Pod<F>>, graceful: Option<&GracefulShutdown>) {
+    // A connection without it is slower, not wrong.
+    let _ = stream.set_nodelay(true);
+    let connection = connection(stream, pod);
     let ended = |ended: Result<(), hyper::Error>| {
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
@@ -370,6 +472,12 @@ fn connect<F: Function>(stream: TcpStream, pod: &Arc<Pod<F>>, graceful: Option<&
 
 async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>) -> Answer {
     let path = request.uri().path();
+    if let Some(front) = &pod.front
+        && !is_the_fronts(path)
+    {
+        let answer = isolated::forward(pod, front, request).await;
+        return answer.unwrap_or_else(|problem| invocation::refuse(pod, &problem));
+    }
     // Every path of the pod's own begins with one of these letters.
     if !path.starts_with("/h") && !path.starts_with("/m") && !path.starts_with("/_") {
         return invocation::invoke(pod, request).await;
@@ -406,6 +514,15 @@ async fn route<F: Function>(pod: &Arc<Pod<F>>, request: http::Request<Incoming>)
         }
         _ => invocation::invoke(pod, request).await,
     }
+}
+
+/// Whether the front of isolated invocations answers this path itself: no code of the function runs there
+/// but what it says of itself, and the loading of models.
+fn is_the_fronts(path: &str) -> bool {
+    matches!(
+        path,
+        paths::HEALTH | paths::METRICS | paths::REPORT | paths::ENDED | paths::LIMIT | paths::MODEL
+    )
 }
 
 fn or_problem(answer: Result<Answer, Problem>) -> Answer {

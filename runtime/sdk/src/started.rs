@@ -71,7 +71,8 @@ fn start_tick(now: u64) -> Option<u64> {
         .ok()?;
     // Ticks count from the boot, with the time that the machine slept.
     let boot = clock_gettime(ClockId::Boottime);
-    let boot = u64::try_from(boot.tv_sec).ok()? * 1_000_000_000 + u64::try_from(boot.tv_nsec).ok()?;
+    let boot =
+        u64::try_from(boot.tv_sec).ok()? * 1_000_000_000 + u64::try_from(boot.tv_nsec).ok()?;
     let age = boot.checked_sub(ticks.checked_mul(10_000_000)?)?;
     Some(now.saturating_sub(age))
 }

@@ -60,6 +60,7 @@ pub(super) fn respond(
             predicted: placed.parts().map(|parts| (parts, placed.interval_90())),
             actual: &parts,
             emulated: &label,
+            started: if cold { &lease.pod.stages } else { &[] },
         },
     );
     let record = deployed.sample_due().then(|| {

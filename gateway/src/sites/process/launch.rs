@@ -95,7 +95,11 @@ impl Launcher {
             Some(PathBuf::from(name)).filter(is_file)
         } else {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            let mut folders = self.search.iter().cloned().chain(std::env::split_paths(&path));
+            let mut folders = self
+                .search
+                .iter()
+                .cloned()
+                .chain(std::env::split_paths(&path));
             folders.find_map(|folder| Some(folder.join(name)).filter(is_file))
         };
         found.ok_or_else(|| {

@@ -316,8 +316,8 @@ impl Zygote {
     ) -> io::Result<ZygoteReply> {
         let socket = self.socket.lock();
         packets::send(&*socket, order, fds)?;
-        let (reply, _) = packets::receive(&*socket)?
-            .ok_or_else(|| io::Error::other("it closed its socket"))?;
+        let (reply, _) =
+            packets::receive(&*socket)?.ok_or_else(|| io::Error::other("it closed its socket"))?;
         Ok(reply)
     }
 

@@ -145,14 +145,15 @@ impl HeldSignals {
         }
     }
 
-    /// Lets them through again: what a child does first. `ignored` is ignored from then on.
-    pub(crate) fn release(self, ignored: Option<i32>) {
-        // SAFETY: the mask was this thread's own; ignoring a signal installs no code.
+    /// Lets them through again: what a child does first.
+    pub(crate) fn release(self) {
+        // SAFETY: the mask was this thread's own, and the call writes to nothing of ours.
         unsafe {
-            if let Some(signal) = ignored {
-                libc::signal(signal, libc::SIG_IGN);
-            }
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.former, std::ptr::null_mut());
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.former,
+                std::ptr::null_mut(),
+            );
         }
     }
 }

@@ -19,14 +19,14 @@ use fork::Side;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getppid, kill_process, pidfd_open, setpgid,
-    set_parent_process_death_signal, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, getppid, kill_process, pidfd_open,
+    set_parent_process_death_signal, setpgid, waitpid,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stoic_protocol::zygote::packets;
 use stoic_protocol::{ModelRef, Problem, ZygoteOrder, ZygoteReply, env, stages};
@@ -103,40 +103,7 @@ impl<F: Function> Zygote<F> {
         mut start_s: BTreeMap<String, f64>,
         control: OwnedFd,
     ) -> Result<Self, Problem> {
-        context.alone = true;
-        let mut file = None;
-        if let Some(Model { version, path }) = &context.model {
-            let began = started::now();
-            let place = path.to_string_lossy().into_owned();
-            let (path, fetched) = match model::is_url(&place) {
-                false => (model::local_path(&place), None),
-                true => {
-                    let order = ModelRef {
-                        version: version.clone(),
-                        url: place,
-                    };
-                    let fetched = Fetch::begin(order, &context)?.finish()?;
-                    (fetched.to_path_buf(), Some(fetched))
-                }
-            };
-            context.model = Some(Model {
-                version: version.clone(),
-                path,
-            });
-            file = fetched;
-            start_s.insert(stages::MODEL.to_owned(), started::between(began, started::now()));
-        }
-        let on_gpu = context.devices.iter().any(|device| device != "cpu");
-        let function = if on_gpu {
-            None
-        } else {
-            let began = started::now();
-            let function = guarded(|| F::load(&context))?;
-            let took = started::between(began, started::now());
-            note_load(&function, took, &mut start_s);
-            Some(function)
-        };
-        drop(file);
+        let function = load_alone::<F>(&mut context, &mut start_s)?;
         let model = context.model.as_ref().map(|model| model.version.clone());
         Ok(Self {
             model: model.filter(|_| function.is_some()),
@@ -281,7 +248,10 @@ impl<F: Function> Zygote<F> {
         let mut start_s = BTreeMap::new();
         let ordered = std::env::var(env::STARTED);
         if let Some(ordered) = ordered.ok().and_then(|text| text.parse().ok()) {
-            start_s.insert(stages::FORK.to_owned(), started::between(ordered, started::now()));
+            start_s.insert(
+                stages::FORK.to_owned(),
+                started::between(ordered, started::now()),
+            );
         }
         Ok(Parked::Pod(Box::new(Forked {
             context: own,
@@ -292,6 +262,46 @@ impl<F: Function> Zygote<F> {
     }
 }
 
+/// Loads the function on this thread alone; none where it computes on a GPU, which does not survive a fork:
+/// whoever is forked then loads it.
+pub(crate) fn load_alone<F: Function>(
+    context: &mut Context,
+    start_s: &mut BTreeMap<String, f64>,
+) -> Result<Option<F>, Problem> {
+    if context.devices.iter().any(|device| device != "cpu") {
+        return Ok(None);
+    }
+    context.alone = true;
+    let mut fetched = None;
+    if let Some(Model { version, path }) = &context.model {
+        let began = started::now();
+        let (version, place) = (version.clone(), path.to_string_lossy().into_owned());
+        let path = if model::is_url(&place) {
+            let order = ModelRef {
+                version: version.clone(),
+                url: place,
+            };
+            fetched = Some(Fetch::begin(order, context)?.finish()?);
+            fetched
+                .as_deref()
+                .map(Path::to_path_buf)
+                .unwrap_or_default()
+        } else {
+            model::local_path(&place)
+        };
+        context.model = Some(Model { version, path });
+        let took = started::between(began, started::now());
+        start_s.insert(stages::MODEL.to_owned(), took);
+    }
+    let began = started::now();
+    let function = guarded(|| F::load(context))?;
+    let took = started::between(began, started::now());
+    drop(fetched);
+    note_load(&function, took, start_s);
+    context.alone = false;
+    Ok(Some(function))
+}
+
 fn failed(error: &impl std::fmt::Display) -> ZygoteReply {
     ZygoteReply::Failed {
         reason: error.to_string(),
@@ -299,11 +309,7 @@ fn failed(error: &impl std::fmt::Display) -> ZygoteReply {
 }
 
 /// Notes how long a load took; a first run that the function tells of is a stage of its own.
-pub(crate) fn note_load<F: Function>(
-    function: &F,
-    took: f64,
-    start_s: &mut BTreeMap<String, f64>,
-) {
+pub(crate) fn note_load<F: Function>(function: &F, took: f64, start_s: &mut BTreeMap<String, f64>) {
     let first = function.report().start_s.get(stages::FIRST).copied();
     let first = first.unwrap_or(0.0).clamp(0.0, took);
     start_s.insert(stages::LOAD.to_owned(), took - first);
