@@ -115,7 +115,11 @@ fn serve_pod<F: Function>(mut context: Context, mut origin: Origin<F>) -> ExitCo
         Err(problem) => failed(&problem),
         Ok(Held::Ended(status)) => status,
         Ok(Held::Front(function, control)) => {
-            let origin = Origin { function, ..origin };
+            let origin = Origin {
+                began: started::now(),
+                function,
+                ..origin
+            };
             serve_on(true, context, origin, Some(control))
         }
         Ok(Held::Child(function, stream)) => {
@@ -126,10 +130,10 @@ fn serve_pod<F: Function>(mut context: Context, mut origin: Origin<F>) -> ExitCo
                 start_s: BTreeMap::new(),
             };
             context.isolated = false;
-            let _ = serve_on(true, context, origin, None);
+            let status = serve_on(true, context, origin, None);
             // What functions print stands in buffers; nothing else is to be done at the end.
             let _ = std::io::Write::flush(&mut std::io::stdout());
-            zygote::fork::end(0)
+            zygote::fork::end(i32::from(status != ExitCode::SUCCESS))
         }
     }
 }
@@ -290,6 +294,8 @@ async fn run<F: Function>(
                 outcome = &mut loading, if !loaded => {
                     outcome?;
                     loaded = true;
+                    let seconds = started::between(began, started::now());
+                    tracing::info!(seconds, "ready");
                 }
                 () = signals.next() => break loaded,
                 () = &mut accepting => {}
@@ -393,7 +399,6 @@ async fn load<F: Function>(pod: &Arc<Pod<F>>, loaded: Option<F>) -> Result<(), P
     };
     pod.started(start_s);
     pod.ready(function);
-    tracing::info!(seconds = began.elapsed().as_secs_f64(), "ready");
     Ok(())
 }
 
