@@ -610,7 +610,7 @@ async fn until_ended<F: Function>(
     tokio::time::timeout(within, pod.until_ended(&invocation))
         .await
         .map_err(|_| Problem::new(409, "invocation_running", "the batch still runs"))?;
-    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    let mut answer = http::Response::new(Reply::Whole(None));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
 }
@@ -629,7 +629,7 @@ async fn limit<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Answer,
         let detail = "no such part runs in this pod";
         return Err(Problem::new(404, "part_absent", detail));
     }
-    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    let mut answer = http::Response::new(Reply::Whole(None));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
 }
@@ -658,7 +658,7 @@ async fn put_model<F: Function>(pod: &Arc<Pod<F>>, body: Incoming) -> Result<Ans
     change
         .await
         .map_err(|error| Problem::new(500, "model_failed", error.to_string()))??;
-    let mut answer = http::Response::new(reply::Reply::Whole(None));
+    let mut answer = http::Response::new(Reply::Whole(None));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
 }
