@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
-use crate::function::{Function, FunctionObject, PublishedModel, Registry};
+use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Registry};
 use crate::history::{DeploymentRecord, History, Measurement};
 use crate::link::{self, EmulatedLink};
 use crate::metrics::Metrics;
@@ -204,7 +204,11 @@ impl Gateway {
         if let Some(former) = former {
             // What runs on the former version ends there.
             let grace = former.function.object.spec.timeout;
-            self.runtime.spawn(async move { former.close(grace).await });
+            let gateway = Arc::clone(self);
+            self.runtime.spawn(async move {
+                former.close(grace).await;
+                gateway.retire(&former.function);
+            });
         }
         info!(function = %name, %version, "function deployed");
         self.bootstrap(&deployed);
@@ -238,10 +242,25 @@ impl Gateway {
         }
         if let Some(former) = former {
             let grace = self.config.deployment.grace;
-            self.runtime.spawn(async move { former.close(grace).await });
+            let gateway = Arc::clone(self);
+            self.runtime.spawn(async move {
+                former.close(grace).await;
+                gateway.retire(&former.function);
+            });
         }
         info!(function = %name, "function removed");
         Ok(())
+    }
+
+    /// Tells every site that a version has no pods any more, unless it was deployed again meanwhile.
+    fn retire(&self, former: &Function) {
+        let current = self.functions.get(former.name());
+        if current.is_some_and(|current| current.function.version == former.version) {
+            return;
+        }
+        for site in self.sites.values() {
+            site.retire(former.name(), &former.version);
+        }
     }
 
     /// Takes the pods of an earlier life that serve this function version on this runtime: called by
@@ -447,6 +466,7 @@ impl Gateway {
                 probe,
                 standby,
                 failure,
+                stages,
             } = deployment;
             let record = DeploymentRecord {
                 at: unix_now(),
@@ -460,7 +480,7 @@ impl Gateway {
                 standby,
                 failure,
             };
-            metrics.deployed(&record);
+            metrics.deployed(&record, &stages);
             history.deployed(record.clone());
             teacher.tell(Lesson::Deployed(record));
         })
@@ -554,6 +574,9 @@ fn pod_env(
     let mut all = function.object.spec.env.clone();
     all.insert(env::FUNCTION.to_owned(), function.name().to_owned());
     all.insert(env::RUNTIME.to_owned(), info.name.clone());
+    if function.object.spec.isolation == Isolation::Invocation {
+        all.insert(env::ISOLATION.to_owned(), "invocation".to_owned());
+    }
     if let Some(runtime) = runtime {
         all.insert(env::THREADS.to_owned(), runtime.threads.to_string());
         all.insert(env::PRECISION.to_owned(), runtime.precision.clone());
@@ -591,10 +614,11 @@ impl Warmer for ModelWarmer {
                 .site(site)?
                 .presign_get(&model.key, URL_LIFE)
                 .await?;
-            let body = serde_json::to_vec(&ModelRef {
+            let told = ModelRef {
                 version: model.version.clone(),
                 url,
-            })?;
+            };
+            let body = serde_json::to_vec(&told)?;
             let load = link::exchange(
                 pod.reach,
                 Method::PUT,
@@ -606,7 +630,13 @@ impl Warmer for ModelWarmer {
             let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
             match answer.status().as_u16() {
                 // 404: a function that takes no models.
-                200..=299 | 404 => Ok(()),
+                200..=299 => {
+                    if let Some(site) = gateway.site(site) {
+                        site.took_model(&pod.id, told).await;
+                    }
+                    Ok(())
+                }
+                404 => Ok(()),
                 status => bail!(
                     "the pod answered {status}: {}",
                     String::from_utf8_lossy(answer.body())

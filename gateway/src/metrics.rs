@@ -99,6 +99,7 @@ pub struct Metrics {
     pods: Family<Pods, Gauge>,
     dropped: Gauge,
     deployments: Family<Deployments, Counter>,
+    start_stages: Family<Stages, Histogram, fn() -> Histogram>,
     probes: Family<Probes, Counter>,
     link_probes: Family<LinkProbes, Counter>,
     available: Family<OfRuntime, Gauge>,
@@ -189,6 +190,13 @@ impl Default for Metrics {
             "Starts of pods, by outcome (ok, failed) and by what they were for (work, probe)",
             deployments.clone(),
         );
+        let start_stages = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register_with_unit(
+            "start_stage",
+            "Where the time of starts of pods went, by stage",
+            Unit::Seconds,
+            start_stages.clone(),
+        );
         let probes = Family::default();
         registry.register(
             "probes",
@@ -257,6 +265,7 @@ impl Default for Metrics {
             pods,
             dropped,
             deployments,
+            start_stages,
             probes,
             link_probes,
             available,
@@ -344,8 +353,16 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a start of a pod.
-    pub fn deployed(&self, deployment: &DeploymentRecord) {
+    /// Counts a start of a pod, and the seconds of its stages.
+    pub fn deployed(&self, deployment: &DeploymentRecord, stages: &[(&'static str, f64)]) {
+        for (stage, seconds) in stages {
+            let labels = Stages {
+                function: deployment.function.clone(),
+                runtime: deployment.runtime.clone(),
+                stage: (*stage).to_owned(),
+            };
+            self.start_stages.get_or_create(&labels).observe(*seconds);
+        }
         self.deployments
             .get_or_create(&Deployments {
                 function: deployment.function.clone(),
@@ -438,10 +455,11 @@ impl Metrics {
     }
 }
 
-/// `Server-Timing` of an invocation: its parts in milliseconds.
+/// `Server-Timing` of an invocation: its parts, and the stages of the start that it waited for, in
+/// milliseconds.
 #[must_use]
-pub fn server_timing(p: &Parts) -> String {
-    let mut text = String::with_capacity(128);
+pub fn server_timing(p: &Parts, started: &[(&'static str, f64)]) -> String {
+    let mut text = String::with_capacity(128 + 32 * started.len());
     let named = [
         ("queueing;dur=", p.queueing),
         (", transfer;dur=", p.transfer),
@@ -451,6 +469,12 @@ pub fn server_timing(p: &Parts) -> String {
     ];
     for (name, seconds) in named {
         text.push_str(name);
+        crate::requester::push_fixed(&mut text, seconds * 1000.0);
+    }
+    for (stage, seconds) in started {
+        text.push_str(", start-");
+        text.push_str(stage);
+        text.push_str(";dur=");
         crate::requester::push_fixed(&mut text, seconds * 1000.0);
     }
     text

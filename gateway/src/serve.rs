@@ -144,7 +144,8 @@ async fn assemble(
         let made: Arc<dyn Site> = match site.backend {
             BackendKind::Process => {
                 let logs = data.join("logs");
-                ProcessSite::new(name, &id, &logs, delays, Arc::clone(&secrets))
+                let zygotes = site.zygote.unwrap_or(true);
+                ProcessSite::new(name, &id, &logs, delays, Arc::clone(&secrets), zygotes)
                     .with_context(|| format!("site {name}"))?
             }
             BackendKind::Docker => DockerSite::connect(DockerOptions {

@@ -221,6 +221,10 @@ pub struct SiteConfig {
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,
+    /// Whether pods of functions built on the SDK are forked from a process that stands ready with the
+    /// function loaded, which a process site does unless this says `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zygote: Option<bool>,
     /// Emulated deployment delay, before the pod is really started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_deployment: Option<EmulatedDeploymentConfig>,

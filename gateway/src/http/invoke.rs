@@ -435,6 +435,7 @@ async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>
             predicted: m.predicted.map(|parts| (parts, m.predicted_90)),
             actual: &m.actual,
             emulated: &m.emulated,
+            started: &answer.started,
         },
     );
     let mut put = |name: &'static str, value: &str| {

@@ -343,6 +343,7 @@ mod tests {
                 running: 0,
                 served: 1,
                 probe: false,
+                stages: [("exec".to_owned(), 0.5)].into(),
                 age_s: 0.5,
                 state_age_s: 0.5,
             },

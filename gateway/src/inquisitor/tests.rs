@@ -71,6 +71,7 @@ impl Site for ScriptedSite {
                 exited,
                 emulated_s: 0.0,
                 stages: Vec::new(),
+                model: None,
                 digest: None,
             })
         })

@@ -51,7 +51,7 @@ impl Pool {
             if self.fail_probe(&name, begun, &text) {
                 return;
             }
-            self.report(&name, begun, 0.0, Some(text));
+            self.report(&name, begun, 0.0, Err(text));
             let last = failures.hopeless() || failures.count() >= self.options.attempts;
             if last || self.state.lock().closed {
                 return self.give_up(&name, failures);
@@ -102,7 +102,7 @@ impl Pool {
             .spawn(Arc::clone(&self).watch(Arc::clone(&pod), started));
         if unwanted {
             // Measured all the same: it was up.
-            self.report(&name, ordered, emulated_s, None);
+            self.report(&name, ordered, emulated_s, Ok(&pod));
             return self.stop(pod).await;
         }
         if self.state.lock().closed {
@@ -115,7 +115,7 @@ impl Pool {
         if !self.conclude_probe(&pod, ordered, emulated_s) {
             // One that was handed over meanwhile has not stood by yet.
             self.stand_by(&pod);
-            self.report(&name, ordered, emulated_s, None);
+            self.report(&name, ordered, emulated_s, Ok(&pod));
         }
     }
 
@@ -127,18 +127,18 @@ impl Pool {
         spec
     }
 
-    /// Reports a deployment that was no probe.
-    fn report(&self, name: &str, begun: Instant, emulated_s: f64, failure: Option<String>) {
+    /// Reports a deployment that was no probe: of this pod, or why there is none.
+    fn report(&self, name: &str, begun: Instant, emulated_s: f64, outcome: Result<&Pod, String>) {
         let standby = {
             let mut state = self.state.lock();
             let now = self.options.clock.now();
-            match &failure {
-                None => state.watch.deployed(begun.elapsed().as_secs_f64(), now),
-                Some(_) => state.watch.failed(now),
+            match &outcome {
+                Ok(_) => state.watch.deployed(begun.elapsed().as_secs_f64(), now),
+                Err(_) => state.watch.failed(now),
             }
             state.entry(name).is_some_and(|e| e.standby)
         };
-        self.tell(begun.elapsed(), emulated_s, false, standby, failure);
+        self.tell(begun.elapsed(), emulated_s, false, standby, outcome);
     }
 
     pub(super) fn tell(
@@ -147,8 +147,9 @@ impl Pool {
         emulated_s: f64,
         probe: bool,
         standby: bool,
-        failure: Option<String>,
+        outcome: Result<&Pod, String>,
     ) {
+        let stages = outcome.as_ref().map(|pod| pod.stages.clone());
         (self.recorded)(Deployment {
             function: self.options.function.clone(),
             version: self.options.version.clone(),
@@ -157,7 +158,8 @@ impl Pool {
             emulated_s,
             probe,
             standby,
-            failure,
+            stages: stages.unwrap_or_default(),
+            failure: outcome.err(),
         });
     }
 
@@ -180,8 +182,13 @@ impl Pool {
     /// one was published meanwhile.
     pub(super) async fn rewarm(self: Arc<Self>, pod: Arc<Pod>) {
         loop {
-            let model = self.state.lock().model.clone();
+            let (model, held) = {
+                let mut state = self.state.lock();
+                let held = state.entry(&pod.name).and_then(|entry| entry.model.clone());
+                (state.model.clone(), held)
+            };
             if let Some(model) = &model
+                && held.as_ref() != Some(&model.version)
                 && let Err(error) = self.warmer.warm(&self.options.site_name, &pod, model).await
             {
                 // The pod keeps serving what it has; the answer says which model that is.

@@ -74,6 +74,8 @@ pub struct Pod {
     pub digest: Option<String>,
     /// Becomes `Some` with a line that says how, when the pod is gone.
     pub exited: watch::Receiver<Option<String>>,
+    /// Where the time of its start went, in seconds: [`stoic_protocol::stages`].
+    pub stages: Vec<(&'static str, f64)>,
 }
 
 impl Pod {
@@ -159,8 +161,10 @@ impl Entry {
             id: started.id.clone(),
             digest: started.digest.clone(),
             exited: started.exited.clone(),
+            stages: started.stages.clone(),
         });
         self.pod = Some(Arc::clone(&pod));
+        self.model.clone_from(&started.model);
         pod
     }
 }

@@ -131,7 +131,7 @@ impl Pool {
         };
         if how == Probed::TimedOut {
             let reason = format!("not ready within {:.1} s", took.as_secs_f64());
-            self.tell(took, 0.0, true, standby, Some(reason));
+            self.tell(took, 0.0, true, standby, Err(reason));
         }
         if let Some(pod) = stop {
             self.runtime.spawn(Arc::clone(self).stop(pod));
@@ -161,7 +161,7 @@ impl Pool {
             }
             entry.standby
         };
-        self.tell(begun.elapsed(), 0.0, true, standby, Some(reason.to_owned()));
+        self.tell(begun.elapsed(), 0.0, true, standby, Err(reason.to_owned()));
         true
     }
 
@@ -192,7 +192,7 @@ impl Pool {
             }
             standby
         };
-        self.tell(took, emulated_s, true, standby, None);
+        self.tell(took, emulated_s, true, standby, Ok(pod));
         self.runtime.spawn(Arc::clone(self).stop(Arc::clone(pod)));
         true
     }

@@ -3,6 +3,7 @@
 use super::PoolOptions;
 use super::pod::Entry;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// One row of `stoic pods`.
@@ -39,6 +40,10 @@ pub struct PodView {
     /// Whether it is a probe of the inquisitor's, which serves nobody.
     #[serde(default)]
     pub probe: bool,
+    /// Where the time of its start went, in seconds by stage; empty for one that is not up yet, or that
+    /// was adopted.
+    #[serde(default)]
+    pub stages: BTreeMap<String, f64>,
     /// Seconds since it was ordered.
     pub age_s: f64,
     /// Seconds it has been in its state.
@@ -62,6 +67,10 @@ impl PodView {
             running: entry.running.len(),
             served: entry.served,
             probe: entry.probe.is_some(),
+            stages: pod.map_or_else(BTreeMap::new, |pod| {
+                let stages = pod.stages.iter();
+                stages.map(|(k, v)| ((*k).to_owned(), *v)).collect()
+            }),
             age_s: (now - entry.created).as_secs_f64(),
             state_age_s: (now - entry.since).as_secs_f64(),
         }

@@ -23,6 +23,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
+use stoic_protocol::ModelRef;
 
 /// A future of a site's trait.
 pub type SiteFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,6 +62,18 @@ pub trait Site: Send + Sync + std::fmt::Debug {
 
     /// Tells a pod to finish (`SIGTERM`) and ends it when the grace has passed.
     fn stop(&self, id: &str, grace: Duration) -> SiteFuture<'_, ()>;
+
+    /// A pod has taken this model into use: what the site keeps to start further ones from may take it,
+    /// too. Returns when it was told.
+    fn took_model<'a>(&'a self, id: &'a str, model: ModelRef) -> SiteFuture<'a, ()> {
+        let _ = (id, model);
+        Box::pin(std::future::ready(()))
+    }
+
+    /// This version of a function is no more: what the site keeps to start its pods from can go.
+    fn retire(&self, function: &str, version: &str) {
+        let _ = (function, version);
+    }
 
     /// Called once, before anything is started: finds the pods of an earlier life of this gateway.
     /// Those that can serve on are given, the others are ended. Never touches what is not this

@@ -56,9 +56,11 @@ pub struct StartedPod {
     pub exited: watch::Receiver<Option<String>>,
     /// Seconds of emulated deployment delay that its start had.
     pub emulated_s: f64,
-    /// Where the time of its start went at the site, in seconds, in order: `pull`, `create`, `start`,
-    /// `listen`. Empty for a pod that was adopted.
+    /// Where the time of its start went, in seconds, in order: [`stoic_protocol::stages`] has the names.
+    /// Empty for a pod that was adopted.
     pub stages: Vec<(&'static str, f64)>,
+    /// Version of the model that it had loaded when it answered; none where it is not known.
+    pub model: Option<String>,
     /// Digest of the image that it runs, `sha256:...`, at sites that run containers.
     pub digest: Option<String>,
 }

@@ -87,6 +87,7 @@ impl Answered {
                 predicted: placed.parts().map(|parts| (parts, placed.interval_90())),
                 actual: &parts,
                 emulated: &label,
+                started: if cold { &lease.pod.stages } else { &[] },
             },
         );
         // How long caller and function talk says nothing of how long the function takes.

@@ -16,6 +16,8 @@ pub(in crate::http) struct Stamp<'a> {
     pub(in crate::http) predicted: Option<(Parts, Option<(f64, f64)>)>,
     pub(in crate::http) actual: &'a Parts,
     pub(in crate::http) emulated: &'a str,
+    /// Stages of the pod's start, in seconds, where the invocation waited for it.
+    pub(in crate::http) started: &'a [(&'static str, f64)],
 }
 
 /// Headers that are added at most.
@@ -35,7 +37,7 @@ pub(in crate::http) fn stamp(headers: &mut HeaderMap, stamp: &Stamp<'_>) {
     put(headers::ACTUAL, &parts_header(stamp.actual, None));
     put(
         "server-timing",
-        &crate::metrics::server_timing(stamp.actual),
+        &crate::metrics::server_timing(stamp.actual, stamp.started),
     );
     if let Some((parts, interval)) = &stamp.predicted {
         put(headers::PREDICTED, &parts_header(parts, *interval));

@@ -112,6 +112,7 @@ impl Inner {
                 exited,
                 emulated_s: 0.0,
                 stages: Vec::new(),
+                model: None,
                 digest: Some(digest),
             },
         })

@@ -7,7 +7,10 @@ use super::connect::{said, status};
 use super::create::{Place, body};
 use super::image::{Newest, engine_error};
 use super::reference::Reference;
-use crate::sites::{PodSpec, StartError, StartedPod, check_secrets, ready::await_ready};
+use crate::sites::{
+    PodSpec, StartError, StartedPod, check_secrets,
+    ready::{await_ready, told_stages},
+};
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions,
@@ -17,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use stoic_protocol::stages::{CREATE, LISTEN, PULL, READY, START};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -91,6 +95,7 @@ impl Inner {
                 exited: made.exited.clone(),
                 emulated_s: delay.as_secs_f64(),
                 stages,
+                model: None,
                 digest: Some(digest),
             });
         }
@@ -108,7 +113,7 @@ impl Inner {
         loop {
             let error = match self.create(spec, image).await? {
                 Ok(made) => {
-                    stages.push(("create", begun.elapsed().as_secs_f64()));
+                    stages.push((CREATE, begun.elapsed().as_secs_f64()));
                     return Ok(made);
                 }
                 Err(error) => error,
@@ -124,7 +129,7 @@ impl Inner {
                 }
                 Some(404) if stages.is_empty() => {
                     self.images.fetch_absent(image, spec.pull).await?;
-                    stages.push(("pull", begun.elapsed().as_secs_f64()));
+                    stages.push((PULL, begun.elapsed().as_secs_f64()));
                     begun = Instant::now();
                 }
                 Some(400..=499) => {
@@ -215,7 +220,7 @@ impl Inner {
             }
             None => engine_error(error),
         })?;
-        stages.push(("start", begun.elapsed().as_secs_f64()));
+        stages.push((START, begun.elapsed().as_secs_f64()));
         let begun = Instant::now();
         let found = self
             .docker
@@ -247,8 +252,12 @@ impl Inner {
             let words = tokio::time::timeout(Duration::from_secs(5), self.last_words(&made.id));
             crate::sites::last_line_of(&words.await.ok()??)
         };
-        await_ready(address, spec, made.exited.clone(), last_words).await?;
-        stages.push(("listen", begun.elapsed().as_secs_f64()));
+        let told = await_ready(address, spec, made.exited.clone(), last_words).await?;
+        let own = told_stages(&told);
+        let rest = if own.is_empty() { LISTEN } else { READY };
+        let told_s: f64 = own.iter().map(|(_, seconds)| seconds).sum();
+        stages.extend(own);
+        stages.push((rest, (begun.elapsed().as_secs_f64() - told_s).max(0.0)));
         Ok((address, found.image.unwrap_or_default()))
     }
 }
