@@ -48,9 +48,13 @@ pub(super) async fn engine_floor(
         sleep(TRY_EVERY).await;
     }
     let mut answered = first_answer(&address, begun, until, target).await?;
-    let stages = &mut answered.timing.stages;
-    stages.insert("create".to_owned(), created);
-    stages.insert("start".to_owned(), started - created);
+    let ready = answered.timing.parts["deployment"];
+    answered.timing.stages = [
+        ("create".to_owned(), created),
+        ("start".to_owned(), started - created),
+        ("ready".to_owned(), ready - started),
+    ]
+    .into();
     Ok(answered)
 }
 
@@ -92,7 +96,10 @@ pub(super) async fn docker_run(
         })),
     };
     drop(child);
-    answered
+    let mut answered = answered?;
+    let run = answered.timing.parts["deployment"];
+    answered.timing.stages = [("run".to_owned(), run)].into();
+    Ok(answered)
 }
 
 /// Health, then the same request, at an address that may not answer yet.

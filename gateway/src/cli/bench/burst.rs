@@ -81,6 +81,7 @@ impl Bench<'_> {
 
     async fn single(&mut self, target: &Target) -> Result<f64, Missed> {
         self.hands.empty(target).await?;
+        self.end_zygotes(target).await?;
         sleep(self.options.settle).await;
         self.calibration.run();
         self.hands.connect().await?;
@@ -91,6 +92,7 @@ impl Bench<'_> {
 
     async fn burst(&mut self, target: &Target, calls: u32) -> Result<Burst, Missed> {
         self.hands.empty(target).await?;
+        self.end_zygotes(target).await?;
         sleep(self.options.settle).await;
         self.calibration.run();
         let client = self.hands.client;

@@ -61,7 +61,7 @@ async fn on(
             return Err(failed);
         }
     };
-    let mut bench = Bench::new(options, &place.client, notes);
+    let mut bench = Bench::new(options, place, notes);
     let (mut bursts, mut loads) = (Vec::new(), Vec::new());
     let measuring = async {
         bench.prepare(targets.clone()).await?;

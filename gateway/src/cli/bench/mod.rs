@@ -20,6 +20,7 @@ mod rounds;
 mod sample;
 mod target;
 mod ways;
+mod zygotes;
 
 use super::failed::Failed;
 use clap::Subcommand;

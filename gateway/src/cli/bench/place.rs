@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) address: Address,
     /// Its version.
     pub(super) version: String,
+    /// Its process, where it is on this machine.
+    pub(super) pid: Option<u32>,
     /// The gateway of the bench's own, with its folder.
     own: Option<(Child, TempDir)>,
 }
@@ -60,11 +62,13 @@ impl Place {
         let client = Client::new(&Gateway {
             address: address.clone(),
         })?;
-        let version = client.info().await?.version;
+        let info = client.info().await?;
+        let here = |host: &str| host == "localhost" || host == "[::1]" || host.starts_with("127.");
         Ok(Self {
+            pid: Some(info.pid).filter(|_| here(address.host())),
             client,
             address,
-            version,
+            version: info.version,
             own,
         })
     }

@@ -187,9 +187,10 @@ impl<'a> Told<'a> {
         }
         section.tables.push(stages);
         section.text.push(
-            "Stages of a start are those that site and runtime measured themselves (Server-Timing, /v1/pods); `ready` is \
+            "Stages of a start are those that site and runtime measured themselves (Server-Timing, /v1/pods); `wait` is \
              what is left of the wait for the pod, `around` what the caller had beyond all parts: the gateway's own time \
-             and the way there and back. Of the baselines, `ready` is from the start of the container to its health."
+             and the way there and back. Of the baselines, `ready` is from the start of the container to its health, \
+             `run` all of `docker run` until then."
                 .to_owned(),
         );
         section.figures.push((

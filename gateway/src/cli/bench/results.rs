@@ -350,7 +350,7 @@ mod tests {
         let median = cold.quantiles[0].expect("a median");
         assert!((median.value - 0.1195).abs() < 1e-9 && median.cases == 40);
         let names: Vec<&str> = cold.stages.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["load", "ready", "processing", "around"]);
+        assert_eq!(names, ["load", "wait", "processing", "around"]);
         let sum: f64 = cold.stages.iter().map(|(_, took)| took).sum();
         assert!((sum - 0.1195).abs() < 1e-9, "{sum}");
         assert_eq!((rows[1].way, rows[1].faults), (Way::Warm, 1));

@@ -4,21 +4,26 @@ use super::baseline;
 use super::engine::Engine;
 use super::machine::Calibration;
 use super::options::ColdWarm;
+use super::place::Place;
 use super::sample::Sample;
 use super::target::{Answered, Hands, Missed, Target, at};
 use super::ways::Way;
+use super::zygotes;
 use crate::cli::call::Progress;
-use crate::cli::client::Client;
 use crate::cli::failed::Failed;
 use crate::function::Input;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::time::sleep;
 
 /// Faults in a row of one way after which it is given up.
 const GIVE_UP: usize = 5;
+/// Starts that are tried until one is forked, and the time that what it is forked from gets to come up.
+const LOOKS: usize = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
 /// What drops the page cache.
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
@@ -51,6 +56,8 @@ pub(super) struct Bench<'a> {
     /// Rounds that are whole.
     pub(super) rounds: u32,
     pub(super) progress: Progress,
+    /// The gateway's process, where it is on this machine.
+    gateway: Option<u32>,
     /// Containers that may still be there.
     litter: Vec<String>,
     made: usize,
@@ -58,10 +65,11 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(options: &'a ColdWarm, client: &'a Client, notes: Vec<String>) -> Self {
+    pub(super) fn new(options: &'a ColdWarm, place: &'a Place, notes: Vec<String>) -> Self {
         Self {
             options,
-            hands: Hands::new(client),
+            hands: Hands::new(&place.client),
+            gateway: place.pid,
             targets: Vec::new(),
             ways: Vec::new(),
             engine: Engine::find(),
@@ -120,14 +128,33 @@ impl<'a> Bench<'a> {
             target.data = Some(self.hands.sample(target, self.options.items).await?);
         }
         target.compose()?;
-        // Twice: where starts are forked, the first makes what the second is forked from.
-        for _ in 0..2 {
-            self.hands.empty(target).await?;
-            let answered = self.hands.call(target).await?;
-            let answered = self.with_stages(answered).await;
-            target.forks = answered.timing.stages.contains_key("fork");
-        }
+        // Where starts are forked, the first makes what later ones are forked from.
+        target.forks = self.until_forked(target, LOOKS).await?;
         Ok(())
+    }
+
+    /// Starts pods until one is forked from a process that stood ready; whether one was.
+    async fn until_forked(&mut self, target: &Target, tries: usize) -> Result<bool, Missed> {
+        for _ in 0..tries {
+            self.hands.empty(target).await?;
+            sleep(BETWEEN_LOOKS).await;
+            let answered = self.hands.call(target).await?;
+            if self.with_stages(answered).await.timing.forked() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends what pods of the target are forked from.
+    pub(super) async fn end_zygotes(&self, target: &Target) -> Result<(), Missed> {
+        let Some(gateway) = self.gateway.filter(|_| target.forks) else {
+            return Ok(());
+        };
+        zygotes::end(gateway, &target.function, &target.runtime)
+            .await
+            .map(drop)
+            .map_err(Missed::Fault)
     }
 
     /// Baselines start images, once a function: that of its target on docker, where it has one.
@@ -286,7 +313,14 @@ impl<'a> Bench<'a> {
         let settle = self.options.settle;
         match way {
             Way::Cold | Way::ColdDropped | Way::Zygote => {
+                if way == Way::Zygote {
+                    // A cold start before may have ended it.
+                    self.until_forked(target, LOOKS).await?;
+                }
                 self.hands.empty(target).await?;
+                if way != Way::Zygote {
+                    self.end_zygotes(target).await?;
+                }
                 if way == Way::ColdDropped {
                     drop_caches().await?;
                 }
@@ -296,7 +330,7 @@ impl<'a> Bench<'a> {
                 let answered = self.hands.call(target).await?;
                 let answered = self.with_stages(answered).await;
                 held_to(&answered, "cold")?;
-                let forked = answered.timing.stages.contains_key("fork");
+                let forked = answered.timing.forked();
                 if forked != (way == Way::Zygote) {
                     return Err(Missed::Fault(
                         if forked {
@@ -357,6 +391,7 @@ impl<'a> Bench<'a> {
         };
         // No pod of the function's competes for the machine.
         self.hands.empty(target).await?;
+        self.end_zygotes(target).await?;
         self.made += 1;
         let name = format!("stoic-bench-{}-{}", std::process::id(), self.made);
         self.litter.push(name.clone());

@@ -39,17 +39,25 @@ pub(super) struct Timing {
     pub(super) stages: BTreeMap<String, f64>,
 }
 
-/// Stages of a start and parts of an answer, in the order in which they happen; others stand before `ready`.
-const ORDER: [&str; 13] = [
+/// Stages of a start and parts of an answer, in the order in which they happen; unknown ones stand before `wait`.
+const ORDER: [&str; 21] = [
+    "run",
     "pull",
     "create",
-    "fork",
     "start",
+    "zygote",
     "exec",
+    "initialise",
+    "bind",
+    "model",
     "load",
+    "first",
     "first_inference",
+    "fork",
+    "renew",
     "listen",
     "ready",
+    "wait",
     "queueing",
     "transfer",
     "processing",
@@ -58,11 +66,11 @@ const ORDER: [&str; 13] = [
 
 /// Sorts stages into the order in which they happen.
 pub(super) fn rank(stage: &str) -> usize {
-    let ready = ORDER.iter().position(|known| *known == "ready");
-    match ORDER.iter().position(|known| *known == stage) {
+    let place = |stage: &str| ORDER.iter().position(|known| *known == stage);
+    match place(stage) {
         Some(place) => place * 2,
         // An unknown one belongs to the start.
-        None => ready.unwrap_or(0) * 2 - 1,
+        None => place("wait").unwrap_or(0) * 2 - 1,
     }
 }
 
@@ -93,20 +101,20 @@ impl Timing {
         timing
     }
 
+    /// Whether the pod was forked from a process that stood ready, and had not to wait for that one.
+    pub(super) fn forked(&self) -> bool {
+        self.stages.contains_key("fork") && !self.stages.contains_key("zygote")
+    }
+
     /// The whole time as parts that add up to it, in the order in which they happen: the stages of the start, what is
-    /// left of the wait for it (`ready`), the other parts, and what the caller had beyond all of them (`around`: the
+    /// left of the wait for it (`wait`), the other parts, and what the caller had beyond all of them (`around`: the
     /// gateway's own time and the way there and back).
     ///
     /// Where stages overlap or say more than the wait had, they are cut to it, in proportion.
     pub(super) fn stack(&self, seconds: f64) -> Vec<(String, f64)> {
         let part = |name: &str| self.parts.get(name).copied().unwrap_or(0.0);
         let told: f64 = self.stages.values().sum();
-        // Baselines have stages and no parts: their stages are all there is.
-        let wait = if self.parts.is_empty() {
-            told.min(seconds)
-        } else {
-            part("deployment")
-        };
+        let wait = part("deployment");
         let share = if told > wait && told > 0.0 {
             wait / told
         } else {
@@ -117,7 +125,7 @@ impl Timing {
             .iter()
             .map(|(name, took)| (name.clone(), took * share))
             .collect();
-        stack.push(("ready".to_owned(), (wait - told).max(0.0)));
+        stack.push(("wait".to_owned(), (wait - told).max(0.0)));
         for name in ["queueing", "transfer", "processing"] {
             stack.push((name.to_owned(), part(name)));
         }
@@ -163,7 +171,7 @@ mod tests {
         ]));
         let stack = timing.stack(0.14);
         let names: Vec<&str> = stack.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["exec", "load", "ready", "processing", "around"]);
+        assert_eq!(names, ["exec", "load", "wait", "processing", "around"]);
         let sum: f64 = stack.iter().map(|(_, took)| took).sum();
         assert!((sum - 0.14).abs() < 1e-12);
         assert!((stack[2].1 - 0.01).abs() < 1e-12);
@@ -182,14 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn a_baseline_has_its_own_stages_alone() {
-        let timing = Timing {
-            stages: [("create".to_owned(), 0.01), ("start".to_owned(), 0.2)].into(),
-            ..Timing::default()
-        };
-        let stack = timing.stack(0.25);
-        assert_eq!(stack[0], ("create".to_owned(), 0.01));
-        assert_eq!(stack[2].0, "around");
-        assert!((stack[2].1 - 0.04).abs() < 1e-12);
+    fn a_pod_that_waited_for_its_zygote_was_not_forked_from_one_that_stood_ready() {
+        let of = |value| Timing::of(&headers(&[value])).forked();
+        assert!(of("start-fork;dur=1, start-renew;dur=0.2"));
+        assert!(!of("start-zygote;dur=300, start-fork;dur=1"));
+        assert!(!of("start-exec;dur=3"));
+    }
+
+    #[test]
+    fn stages_stand_in_their_order_and_unknown_ones_before_the_rest_of_the_wait() {
+        let mut names = ["around", "wait", "odd", "load", "exec", "queueing", "pull"];
+        names.sort_by_key(|name| rank(name));
+        assert_eq!(
+            names,
+            ["pull", "exec", "load", "odd", "wait", "queueing", "around"]
+        );
     }
 }

@@ -165,7 +165,8 @@ impl<'a> Hands<'a> {
 
     async fn pods(&self, target: &Target) -> Result<Vec<PodView>, Failed> {
         let mut pods = self.client.pods().await?;
-        pods.retain(|pod| target.is_mine(pod));
+        // A standby that is withheld is none.
+        pods.retain(|pod| target.is_mine(pod) && pod.state != "withheld");
         Ok(pods)
     }
 
