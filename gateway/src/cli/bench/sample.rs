@@ -101,9 +101,14 @@ impl Timing {
         timing
     }
 
-    /// Whether the pod was forked from a process that stood ready, and had not to wait for that one.
+    /// Whether the pod was forked from a process that stood ready: one that had to wait for that, or has the stages of
+    /// its start among its own, was not.
     pub(super) fn forked(&self) -> bool {
-        self.stages.contains_key("fork") && !self.stages.contains_key("zygote")
+        let has = |stage: &str| self.stages.contains_key(stage);
+        has("fork")
+            && !["zygote", "exec", "initialise", "load"]
+                .iter()
+                .any(|stage| has(stage))
     }
 
     /// The whole time as parts that add up to it, in the order in which they happen: the stages of the start, what is
@@ -195,6 +200,9 @@ mod tests {
         assert!(of("start-fork;dur=1, start-renew;dur=0.2"));
         assert!(!of("start-zygote;dur=300, start-fork;dur=1"));
         assert!(!of("start-exec;dur=3"));
+        assert!(!of(
+            "start-exec;dur=200, start-load;dur=90, start-fork;dur=1"
+        ));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Way {
             }
             Self::Zygote => {
                 "no pod, but a process that has loaded everything is parked, and the pod is forked from it: the answer \
-                 names the stage `fork`"
+                 names the stage `fork`, and neither `exec` nor `load`"
             }
             Self::Standby => "a ready pod waits that has never served a call of this caller's",
             Self::Warm => "the previous call has just been answered by the same pod",
