@@ -6,7 +6,7 @@ use crate::cli::client::{Address, Client, Exchange, Gateway};
 use crate::cli::demo::{self, child::Child};
 use crate::cli::failed::Failed;
 use crate::config::Config;
-use crate::function::{FunctionObject, FunctionSpec, Standby};
+use crate::function::{FunctionObject, FunctionSpec};
 use crate::http::{FunctionView, RuntimeView};
 use std::path::Path;
 use std::time::Duration;
@@ -288,12 +288,11 @@ fn why_not(spec: &FunctionSpec, backend: &str, runtime: &str) -> Option<String> 
 /// Makes a function fit for the run: on these runtimes, no standbys but those that are asked for, no tasks of its own.
 fn fit(spec: &mut FunctionSpec, runtimes: Vec<String>, max_pods: Option<u32>) {
     let files = spec.standby.values().map(|standby| standby.max).max();
-    let max = max_pods.or(files).unwrap_or(1);
-    let standby = Standby {
-        min: 0,
-        max,
-        idle: IDLE,
-    };
+    // What else a file says of its standbys stays.
+    let mut standby = spec.standby.values().next().copied().unwrap_or_default();
+    standby.min = 0;
+    standby.max = max_pods.or(files).unwrap_or(1);
+    standby.idle = IDLE;
     spec.standby = runtimes
         .iter()
         .map(|runtime| (runtime.clone(), standby))
