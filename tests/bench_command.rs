@@ -423,3 +423,75 @@ fn with_no_gateway_it_runs_one_of_its_own_and_says_so() {
         assert!(said.contains(says), "{said}");
     }
 }
+
+/// Answers any request with two bytes; what a small image brings is enough to run it.
+const SERVER: &str = r#"use IO::Socket::INET;
+$s = IO::Socket::INET->new(LocalPort => $ENV{PORT}, Listen => 9, ReuseAddr => 1) or die;
+while ($c = $s->accept) { while (<$c>) { last if /^\r?$/ } print $c "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"; close $c }"#;
+const IMAGE: &str = "debian:bookworm-slim";
+
+fn docker(arguments: &[&str]) -> Option<String> {
+    let ended = Command::new("docker").args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+    ended.status.success().then_some(text)
+}
+
+#[test]
+fn the_engines_floor_and_docker_run_are_measured_beside_and_leave_no_container() {
+    if docker(&["image", "inspect", IMAGE]).is_none() {
+        println!("skipped: there is no container engine with the image {IMAGE}");
+        return;
+    }
+    let gateway = Gateway::start();
+    // At the process site it is stoic-echo; its image is another program, which answers any path.
+    let spec = json!({"image": IMAGE, "args": ["perl", "-e", SERVER], "runtimes": ["edge"]});
+    gateway.deploy(&echo("perl", spec));
+    let url = format!("http://{}", gateway.address);
+    let folder = tempfile::tempdir().unwrap();
+    let child = command(
+        folder.path(),
+        &[
+            "--function",
+            "perl",
+            "--rounds",
+            "2",
+            "--short",
+            "--settle",
+            "0",
+            "--load-time",
+            "0",
+            "--baseline",
+            "docker-run,engine-floor",
+            "--gateway",
+            &url,
+            "--out",
+            "out",
+        ],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let label = format!("label=stoic.bench={}", child.id());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let summary = summary(&folder.path().join("out"));
+    for way in ["docker-run", "engine-floor"] {
+        let result = result(&summary, way);
+        assert_eq!(result["failed"], 0, "{summary:#}");
+        assert_eq!(result["all_ms"].as_array().unwrap().len(), 2);
+    }
+    let floor = result(&summary, "engine-floor")["stages_ms"].clone();
+    for stage in ["create", "start", "processing"] {
+        assert!(floor[stage].as_f64().unwrap() > 0.0, "{stage} in {floor}");
+    }
+    let ratios = summary["ratios"].as_array().unwrap();
+    assert!(
+        ratios
+            .iter()
+            .any(|ratio| ratio["of"] == "docker-run" && ratio["to"] == "cold")
+    );
+    assert!(!summary["machine"]["engine"].is_null());
+    let left = docker(&["ps", "--all", "--quiet", "--filter", &label]).unwrap();
+    assert_eq!(left.trim(), "", "containers are left");
+}

@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 const ASK_EVERY: Duration = Duration::from_millis(4);
 /// How long pods that were told to go may stay, beyond what a start may take.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// After so long an idle pod that should have gone is ended by name.
-const HINT: Duration = Duration::from_millis(500);
+/// After so long an idle pod is ended by name: it was still at work when it was told to go with the others.
+const HINT: Duration = Duration::from_millis(20);
 
 /// See the module.
 #[derive(Debug, Clone)]
