@@ -4,6 +4,7 @@
 //! says how commands fail, `output` how they print.
 
 mod account;
+mod bench;
 mod call;
 mod client;
 mod completions;
@@ -68,6 +69,9 @@ enum Command {
     /// Replay logs, simulate, or run every batch everywhere: what predictions and choices are worth
     #[command(subcommand)]
     Evaluate(evaluate::Evaluate),
+    /// Measure what starts and calls take on this machine: cold against warm, by stage
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Draw batches as the paper's cameras made them, and replay arrivals faster than real time
     #[command(subcommand)]
     Workload(workload::Workload),
@@ -90,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => drive(command.run()),
         Command::Watch(command) => drive(command.run()),
         Command::Evaluate(command) => drive(command.run()),
+        Command::Bench(command) => settle(command.run()),
         Command::Workload(command) => drive(command.run()),
         Command::Completions(command) => command.run(),
     }
@@ -98,6 +103,18 @@ pub fn main() -> ExitCode {
 /// Runs a command until it ends or a signal ends it. Ending drops its connections, which cancels what
 /// they asked for.
 fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    settle(async {
+        tokio::select! {
+            // The command first: for a watch, an interruption is how it ends.
+            biased;
+            ended = command => ended,
+            failed = interrupted() => Err(failed),
+        }
+    })
+}
+
+/// Runs a command until it ends, signals or not: it minds them itself.
+fn settle(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -105,14 +122,7 @@ fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failed::io("cannot start", &error).report(),
     };
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            // The command first: for a watch, an interruption is how it ends.
-            biased;
-            ended = command => ended,
-            failed = interrupted() => Err(failed),
-        }
-    });
+    let ended = runtime.block_on(command);
     // A read of standard input cannot be cancelled: it is left behind.
     runtime.shutdown_background();
     match ended {

@@ -208,6 +208,15 @@ impl Default for DockerConfig {
     }
 }
 
+impl BackendKind {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> String {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        written.as_str().unwrap_or_default().to_owned()
+    }
+}
+
 /// A place where pods run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,10 +2,13 @@
 
 mod address;
 mod call;
+mod exchange;
 mod payload;
+mod scale;
 
 pub(super) use address::Address;
 pub(super) use call::Call;
+pub(super) use exchange::{Exchange, Exchanged};
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
@@ -86,7 +89,6 @@ impl Client {
     }
 
     /// `GET /v1/info`.
-    #[expect(dead_code, reason = "for the demo, which starts a gateway of its own")]
     pub(super) async fn info(&self) -> Result<GatewayInfo, Failed> {
         self.get("/v1/info").await
     }
