@@ -12,7 +12,7 @@ use crate::pods::{Deployment, DeploymentSink, Pod, Pool, PoolOptions, Warmer};
 use crate::requester::bootstrap;
 use crate::runnable::Deployed;
 use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
-use crate::sites::{Site, SiteFuture};
+use crate::sites::{AdoptedPod, PodSpec, Site, SiteFuture};
 use crate::storage::{Stores, URL_LIFE};
 use anyhow::bail;
 use bytes::Bytes;
@@ -53,6 +53,8 @@ pub struct Gateway {
     pub runtime: tokio::runtime::Handle,
     sites: HashMap<String, Arc<dyn Site>>,
     links: HashMap<String, Arc<EmulatedLink>>,
+    /// Pods of an earlier life, with their sites, that no pool has claimed yet.
+    adoptable: Mutex<Vec<(String, AdoptedPod)>>,
     warmer: Arc<dyn Warmer>,
     deploying: tokio::sync::Mutex<()>,
     training: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -79,6 +81,8 @@ pub struct GatewayParts {
     pub sites: HashMap<String, Arc<dyn Site>>,
     /// Emulated links by site.
     pub links: HashMap<String, Arc<EmulatedLink>>,
+    /// Pods of an earlier life of the gateway that are still up, with their sites.
+    pub adoptable: Vec<(String, AdoptedPod)>,
 }
 
 /// A new identity of an invocation: sortable by time.
@@ -101,6 +105,7 @@ impl Gateway {
             metrics,
             sites,
             links,
+            adoptable,
         } = parts;
         Arc::new_cyclic(|gateway| Self {
             config,
@@ -114,6 +119,7 @@ impl Gateway {
             runtime: tokio::runtime::Handle::current(),
             sites,
             links,
+            adoptable: Mutex::new(adoptable),
             warmer: Arc::new(ModelWarmer {
                 gateway: gateway.clone(),
             }),
@@ -131,7 +137,7 @@ impl Gateway {
         object: FunctionObject,
     ) -> Result<Arc<Deployed>, Failure> {
         object.validate()?;
-        self.check_runtimes(&object)?;
+        self.check_runtimes(&object).await?;
         let _one_at_a_time = self.deploying.lock().await;
         let name = object.metadata.name.clone();
         let current = self.functions.get(&name);
@@ -172,8 +178,7 @@ impl Gateway {
             .runtimes()
             .iter()
             .map(|info| {
-                function
-                    .allows(&info.name)
+                self.runs(&function, info)
                     .then(|| self.pool(&function, info))
             })
             .collect();
@@ -232,6 +237,38 @@ impl Gateway {
         Ok(())
     }
 
+    /// Takes the pods of an earlier life that serve this function version on this runtime: called by
+    /// whoever makes a pool of them, once.
+    pub fn claim(&self, function: &Function, info: &RuntimeInfo) -> Vec<AdoptedPod> {
+        let mut adoptable = self.adoptable.lock();
+        let is_its = |(site, pod): &mut (String, AdoptedPod)| {
+            *site == info.site
+                && pod.runtime == info.name
+                && pod.function == function.name()
+                && pod.version == function.version
+        };
+        adoptable
+            .extract_if(.., is_its)
+            .map(|(_, pod)| pod)
+            .collect()
+    }
+
+    /// Ends the pods of an earlier life that nobody claimed: called when every function is up again.
+    pub async fn end_unclaimed(&self) {
+        let unclaimed = std::mem::take(&mut *self.adoptable.lock());
+        let stops = unclaimed.iter().filter_map(|(site, pod)| {
+            info!(pod = %pod.name, %site, "pod of an earlier life serves nothing that is deployed; ending it");
+            Some(self.sites.get(site)?.stop(&pod.started.id, Duration::ZERO))
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    /// The site of this name.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<&Arc<dyn Site>> {
+        self.sites.get(name)
+    }
+
     /// Tells the pools of a version what earlier lives of the gateway recorded of their deployments.
     async fn recall_deployments(&self, deployed: &Deployed) -> Result<(), Failure> {
         let (name, version) = (deployed.function.name(), &deployed.function.version);
@@ -243,10 +280,12 @@ impl Gateway {
         Ok(())
     }
 
-    fn check_runtimes(&self, object: &FunctionObject) -> Result<(), Failure> {
+    /// Refuses, by name, what could never run: unknown runtimes, sites that cannot run what the
+    /// function has, executables, images, secrets and GPUs that are not there.
+    async fn check_runtimes(&self, object: &FunctionObject) -> Result<(), Failure> {
         let spec = &object.spec;
         for runtime in spec.runtimes.iter().chain(spec.standby.keys()) {
-            if self.scheduler.runtime(runtime).is_none() {
+            let Some(index) = self.scheduler.runtime(runtime) else {
                 let known: Vec<&str> = self
                     .scheduler
                     .runtimes()
@@ -261,25 +300,92 @@ impl Gateway {
                         known.join(", ")
                     ),
                 ));
+            };
+            let info = &self.scheduler.runtimes()[index];
+            if let Some(site) = self.sites.get(&info.site)
+                && let Err(key) = site.can_run(spec)
+            {
+                return Err(Failure::new(
+                    400,
+                    "runtime_cannot_run",
+                    format!(
+                        "runtime `{runtime}` is at site `{}`, whose backend `{}` needs spec.{key}, which the function lacks",
+                        info.site,
+                        site.backend()
+                    ),
+                ));
             }
         }
-        let used = self
-            .scheduler
-            .runtimes()
-            .iter()
-            .filter(|info| spec.runtimes.is_empty() || spec.runtimes.contains(&info.name));
-        for info in used {
+        let function = Function::new(object.clone(), None, 0.0);
+        let mut used = 0;
+        for info in self.scheduler.runtimes() {
+            if !self.runs(&function, info) {
+                continue;
+            }
+            used += 1;
             if let Some(site) = self.sites.get(&info.site) {
-                site.check(&spec.command)
+                site.check(&self.pod_spec(&function, info))
+                    .await
                     .map_err(|error| Failure::new(400, error.code(), error.to_string()))?;
             }
         }
-        Ok(())
+        if used > 0 {
+            return Ok(());
+        }
+        let mut needs: Vec<String> = self
+            .sites
+            .iter()
+            .filter_map(|(name, site)| {
+                let key = site.can_run(spec).err()?;
+                Some(format!("`{name}` ({}) needs spec.{key}", site.backend()))
+            })
+            .collect();
+        needs.sort();
+        Err(Failure::new(
+            400,
+            "runtime_cannot_run",
+            format!(
+                "no site can run what the function has: {}",
+                needs.join(", ")
+            ),
+        ))
+    }
+
+    /// Whether the function runs on this runtime: it may, and the site runs what it has.
+    fn runs(&self, function: &Function, info: &RuntimeInfo) -> bool {
+        let site = self.sites.get(&info.site);
+        function.allows(&info.name)
+            && site.is_some_and(|site| site.can_run(&function.object.spec).is_ok())
+    }
+
+    /// What the function's pods on a runtime are, but for their names.
+    fn pod_spec(&self, function: &Function, info: &RuntimeInfo) -> PodSpec {
+        let spec = &function.object.spec;
+        let runtime = self.config.runtimes.get(&info.name);
+        let asked = spec.resources.as_ref().map_or(0, |r| r.gpu);
+        PodSpec {
+            name: String::new(),
+            function: function.name().to_owned(),
+            version: function.version.clone(),
+            runtime: info.name.clone(),
+            image: spec.image.clone(),
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            port: spec.port,
+            pull: spec.pull,
+            env: pod_env(function, info, runtime),
+            secrets: spec.secrets.clone(),
+            read_only_root: spec.read_only_root,
+            resources: spec.resources.clone(),
+            gpus: runtime.map_or(0, |runtime| runtime.gpus).max(asked),
+            isolation: spec.isolation,
+            health: spec.health.clone(),
+            ready_timeout: spec.ready_timeout,
+        }
     }
 
     fn pool(&self, function: &Function, info: &RuntimeInfo) -> Arc<Pool> {
         let spec = &function.object.spec;
-        let runtime = self.config.runtimes.get(&info.name);
         let site = self.sites.get(&info.site).map(Arc::clone);
         // Configurations with a runtime at an unknown site are refused before anything starts.
         let site = site.unwrap_or_else(|| unreachable!("site {} was validated", info.site));
@@ -290,10 +396,7 @@ impl Gateway {
             site_name: info.site.clone(),
             site,
             link: self.links.get(&info.site).cloned(),
-            command: spec.command.clone(),
-            env: pod_env(function, info, runtime),
-            health: spec.health.clone(),
-            ready_timeout: spec.ready_timeout,
+            pod: self.pod_spec(function, info),
             concurrency: spec.concurrency,
             standby: spec.standby.get(&info.name).copied().unwrap_or_default(),
             queue_length: spec.queue.length,

@@ -131,15 +131,17 @@ async fn assemble(
             .with_context(|| format!("site {name}"))?;
         sites.insert(name.clone(), process);
     }
-    // Sites of one kind share this machine: what one finds is what all would find.
-    if let Some(site) = sites.values().next() {
-        let orphans = site.remove_orphans().await;
-        if orphans > 0 {
+    let mut adoptable = Vec::new();
+    for (name, site) in &sites {
+        let adoption = site.adopt().await;
+        if adoption.ended > 0 {
             warn!(
-                orphans,
+                site = %name,
+                orphans = adoption.ended,
                 "pods of an earlier life of this gateway were ended"
             );
         }
+        adoptable.extend(adoption.pods.into_iter().map(|pod| (name.clone(), pod)));
     }
 
     let stores = Stores::open(&config, &data.join("store"), &credentials, &links).await?;
@@ -177,6 +179,7 @@ async fn assemble(
         metrics,
         sites,
         links,
+        adoptable,
     });
     let _ = target.set(Arc::downgrade(&gateway));
     for record in functions {
@@ -185,6 +188,7 @@ async fn assemble(
             error!(function = %name, "cannot be started: {}", failure.problem);
         }
     }
+    gateway.end_unclaimed().await;
     Ok(gateway)
 }
 

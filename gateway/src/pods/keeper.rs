@@ -120,17 +120,11 @@ impl Pool {
     }
 
     fn spec(&self, name: &str) -> PodSpec {
-        let mut env = self.options.env.clone();
-        env.insert(stoic_protocol::env::POD.to_owned(), name.to_owned());
-        PodSpec {
-            name: name.to_owned(),
-            function: self.options.function.clone(),
-            runtime: self.options.runtime.clone(),
-            command: self.options.command.clone(),
-            env,
-            health: self.options.health.clone(),
-            ready_timeout: self.options.ready_timeout,
-        }
+        let mut spec = self.options.pod.clone();
+        name.clone_into(&mut spec.name);
+        spec.env
+            .insert(stoic_protocol::env::POD.to_owned(), name.to_owned());
+        spec
     }
 
     /// Reports a deployment that was no probe.

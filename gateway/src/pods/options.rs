@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::function::Standby;
 use crate::link::EmulatedLink;
-use crate::sites::Site;
+use crate::sites::{PodSpec, Site};
 use std::sync::Arc;
 use std::time::Duration;
 use stoic_placement::availability::ProbeConfig;
@@ -23,14 +23,8 @@ pub struct PoolOptions {
     pub site: Arc<dyn Site>,
     /// The emulated link to it.
     pub link: Option<Arc<EmulatedLink>>,
-    /// Executable and arguments of its pods.
-    pub command: Vec<String>,
-    /// Environment of its pods.
-    pub env: std::collections::BTreeMap<String, String>,
-    /// Health path of its pods.
-    pub health: String,
-    /// Longest start of a pod.
-    pub ready_timeout: Duration,
+    /// What its pods are, but for their names.
+    pub pod: PodSpec,
     /// Invocations that one pod works at the same time.
     pub concurrency: u32,
     /// How many pods are kept.

@@ -3,7 +3,11 @@
 //! Each pod is a process group of its own, on a loopback port of its own. It dies with the gateway: the
 //! kernel ends it when the thread that started it is gone, which is why one thread starts them all.
 
-use super::{DelayTrace, PodSpec, Site, SiteFuture, StartError, StartedPod, orphans};
+use super::{
+    Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
+    log_file, orphans,
+};
+use crate::function::FunctionSpec;
 use crate::link;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::fs::File;
@@ -79,6 +83,13 @@ impl ProcessSite {
         }))
     }
 
+    fn check_command(&self, command: &[String]) -> Result<(), StartError> {
+        let name = command.first().map_or("", String::as_str);
+        self.executable(name)
+            .map(|_| ())
+            .ok_or_else(|| absent(name))
+    }
+
     fn executable(&self, name: &str) -> Option<PathBuf> {
         let is_file = |path: &PathBuf| path.is_file();
         if name.contains('/') {
@@ -94,18 +105,20 @@ impl ProcessSite {
     }
 
     async fn start_pod(&self, spec: PodSpec) -> Result<StartedPod, StartError> {
-        self.check(&spec.command)?;
+        self.check_command(&spec.command)?;
         let delay = self
             .delays
             .as_ref()
             .map_or(Duration::ZERO, |trace| trace.draw(&spec.runtime));
         tokio::time::sleep(delay).await;
 
+        let begun = Instant::now();
         let port = free_port().map_err(|e| StartError::Refused(format!("no free port: {e}")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let log = self.logs.join(format!("{}.log", spec.name));
         let child = self.spawn(&spec, port, &log).await?;
         let pid = child.id();
+        let start_s = begun.elapsed().as_secs_f64();
         let mut guard = Guard { pid: Some(pid) };
         let (exit, exited) = watch::channel(None);
         let log_of_exit = log.clone();
@@ -130,6 +143,11 @@ impl ProcessSite {
             id: pid.to_string(),
             exited,
             emulated_s: delay.as_secs_f64(),
+            stages: vec![
+                ("start", start_s),
+                ("listen", begun.elapsed().as_secs_f64() - start_s),
+            ],
+            digest: None,
         })
     }
 
@@ -165,6 +183,21 @@ impl ProcessSite {
 }
 
 impl Site for ProcessSite {
+    fn backend(&self) -> &'static str {
+        "process"
+    }
+
+    fn can_run(&self, spec: &FunctionSpec) -> Result<(), &'static str> {
+        if spec.command.is_empty() {
+            return Err("command");
+        }
+        Ok(())
+    }
+
+    fn check<'a>(&'a self, spec: &'a PodSpec) -> SiteFuture<'a, Result<(), StartError>> {
+        Box::pin(async move { self.check_command(&spec.command) })
+    }
+
     fn start(&self, spec: PodSpec) -> SiteFuture<'_, Result<StartedPod, StartError>> {
         Box::pin(self.start_pod(spec))
     }
@@ -187,15 +220,26 @@ impl Site for ProcessSite {
         })
     }
 
+    /// Processes die with the gateway; what outlived it all the same is ended.
+    fn adopt(&self) -> SiteFuture<'_, Adoption> {
+        Box::pin(async move {
+            Adoption {
+                pods: Vec::new(),
+                ended: orphans::remove(&self.gateway_id),
+            }
+        })
+    }
+
     fn remove_orphans(&self) -> SiteFuture<'_, usize> {
         Box::pin(async move { orphans::remove(&self.gateway_id) })
     }
 
-    fn check(&self, command: &[String]) -> Result<(), StartError> {
-        let name = command.first().map_or("", String::as_str);
-        self.executable(name)
-            .map(|_| ())
-            .ok_or_else(|| absent(name))
+    fn logs<'a>(
+        &'a self,
+        pod: &'a str,
+        ask: LogAsk,
+    ) -> SiteFuture<'a, std::io::Result<Option<LogStream>>> {
+        Box::pin(async move { log_file::open(&self.logs.join(format!("{pod}.log")), ask) })
     }
 }
 
