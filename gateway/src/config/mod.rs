@@ -36,6 +36,8 @@ pub struct Config {
     pub body_limit: ByteSize,
     /// Threads that serve HTTP; 0: one a core.
     pub threads: usize,
+    /// How long callers may take.
+    pub http: HttpConfig,
     /// How long packages and results are kept.
     pub storage: StorageConfig,
     /// How predictions are made and choices taken.
@@ -50,6 +52,19 @@ pub struct Config {
     pub sites: BTreeMap<String, SiteConfig>,
     /// Resource shapes at those sites, in order of preference where predictions are equal.
     pub runtimes: BTreeMap<String, RuntimeConfig>,
+}
+
+/// How long callers may take over what they send; they are told 408 then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Over the head of a request. Connections on which nothing was asked for so long are closed.
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    /// In sum over a body, beside a second for each KiB that came. What the gateway takes itself does
+    /// not count, nor does what comes when the answer has begun.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
 }
 
 /// Retention in object storage.
@@ -277,6 +292,7 @@ impl Default for Config {
             data: default_data(),
             body_limit: ByteSize::gib(4),
             threads: 0,
+            http: HttpConfig::default(),
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
@@ -284,6 +300,15 @@ impl Default for Config {
             link: LinkConfig::default(),
             sites: default_sites(),
             runtimes: default_runtimes(cores, crate::sites::gpus_present()),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -525,6 +550,7 @@ mod tests {
         let default = Config::default();
         let text = |config: &Config| {
             let parts = (
+                &config.http,
                 &config.inquisitor,
                 &config.link,
                 &config.deployment,

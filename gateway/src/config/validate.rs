@@ -120,6 +120,8 @@ impl Config {
         }
         let inquisitor = &self.inquisitor;
         let lengths = [
+            ("http.head_timeout", self.http.head_timeout),
+            ("http.body_timeout", self.http.body_timeout),
             ("inquisitor.every", inquisitor.every),
             ("inquisitor.timeout", inquisitor.timeout),
             ("link.every", self.link.every),

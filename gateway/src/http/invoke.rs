@@ -2,6 +2,8 @@
 
 use super::Body;
 use super::answer::{failure, typed};
+use super::arriving::{Arriving, Broken};
+use super::caller::Caller;
 use super::forward::{self, Stamp, stamp};
 use crate::config::nearest;
 use crate::failure::Failure;
@@ -15,13 +17,14 @@ use crate::runnable::Deployed;
 use crate::scheduler::unix_now;
 use crate::storage::result_key;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyDataStream, Limited};
 use hyper::body::Incoming;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio::sync::mpsc;
@@ -242,8 +245,9 @@ struct Admitted {
 pub(super) async fn invoke(
     gateway: &Arc<Gateway>,
     name: &str,
-    path: &str,
+    path: PathAndQuery,
     request: Request<Incoming>,
+    caller: &Caller,
 ) -> Response<Body> {
     let Admitted {
         deployed,
@@ -257,7 +261,9 @@ pub(super) async fn invoke(
         }
     };
     let answered = match deployed.function.object.spec.input {
-        Input::Request => forward::forward(gateway, &deployed, request, path, &wanted).await,
+        Input::Request => {
+            forward::forward(gateway, &deployed, request, path, &wanted, caller).await
+        }
         Input::Batch => run_batch(gateway, &deployed, request, &wanted, content_type).await,
     };
     answered.unwrap_or_else(|failed| {
@@ -356,9 +362,15 @@ async fn run_batch(
     // The work runs on the gateway's own async runtime and ends with this request.
     let staging = {
         let (gateway, invocation) = (Arc::clone(gateway), job.invocation.clone());
-        let body = BodyDataStream::new(body);
+        let body = Arriving::new(body, gateway.config.http.body_timeout);
+        // What broke the body is told as it is: a store would only say that it did.
+        let broken = Arc::new(OnceLock::new());
+        let noted = Arc::clone(&broken);
+        let body = BodyDataStream::new(body).inspect_err(move |Broken(failure)| {
+            let _ = noted.set(failure.clone());
+        });
         async move {
-            package::stage(
+            let staged = package::stage(
                 &gateway.stores,
                 &invocation,
                 body,
@@ -366,7 +378,8 @@ async fn run_batch(
                 &content_type,
                 limit,
             )
-            .await
+            .await;
+            staged.map_err(|failed| broken.get().cloned().unwrap_or(failed))
         }
     };
     let staged = AbortOnDropHandle::new(gateway.runtime.spawn(staging))
@@ -403,7 +416,8 @@ async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>
     stamp(
         all,
         &Stamp {
-            invocation: &m.invocation,
+            invocation: HeaderValue::from_str(&m.invocation)
+                .unwrap_or(HeaderValue::from_static("")),
             runtime: &m.runtime,
             site: &m.site,
             start,

@@ -5,7 +5,10 @@
 //! everything slow run on the gateway's own async runtime.
 
 mod answer;
+mod arriving;
 mod body;
+mod caller;
+mod connection;
 mod forward;
 mod functions;
 mod invoke;

@@ -1,11 +1,13 @@
 //! From a path to its handler.
 
 use super::answer::{failure, typed};
+use super::caller::Caller;
 use super::{Body, OPENAPI, functions, invoke};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::uri::{InvalidUri, PathAndQuery};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
@@ -15,18 +17,17 @@ const PAGE: &str = include_str!("page.html");
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers one request.
-pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn route(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    caller: &Caller,
+) -> Response<Body> {
     let uri = request.uri().clone();
     let path = uri.path();
-    if let Some(rest) = path.strip_prefix("/function/") {
-        let (name, inner) = rest
-            .split_once('/')
-            .map_or((rest, "/"), |(name, _)| (name, &rest[name.len()..]));
-        return match uri.query() {
-            None => invoke::invoke(gateway, name, inner, request).await,
-            Some(query) => {
-                invoke::invoke(gateway, name, &format!("{inner}?{query}"), request).await
-            }
+    if let Some((name, inner)) = invocation(&uri) {
+        return match inner {
+            Ok(inner) => invoke::invoke(gateway, name, inner, request, caller).await,
+            Err(error) => failure(&Failure::new(400, "path_invalid", error.to_string())),
         };
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -108,6 +109,20 @@ pub(super) const PATHS: [(&str, Route); 15] = [
     ("/", Route::Page),
 ];
 
+/// The function that `/function/{name}[/path][?query]` names, and the path and query that its pod gets:
+/// byte for byte as they came, nothing decoded and nothing resolved.
+fn invocation(uri: &Uri) -> Option<(&str, Result<PathAndQuery, InvalidUri>)> {
+    let all = uri.path_and_query()?.as_str().strip_prefix("/function/")?;
+    let end = all.find(['/', '?']).unwrap_or(all.len());
+    let (name, inner) = all.split_at(end);
+    let inner = match inner.as_bytes().first() {
+        None => Ok(PathAndQuery::from_static("/")),
+        Some(b'?') => PathAndQuery::try_from(format!("/{inner}")),
+        Some(_) => PathAndQuery::try_from(inner),
+    };
+    Some((name, inner))
+}
+
 /// The route of a path, and what stands in it for the name or id.
 fn find(path: &str) -> Option<(Route, &str)> {
     let path = path.trim_matches('/');
@@ -129,6 +144,38 @@ fn find(path: &str) -> Option<(Route, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_gets_path_and_query_as_they_came() {
+        for (sent, name, inner) in [
+            ("/function/f", "f", "/"),
+            ("/function/f/", "f", "/"),
+            ("/function/f?", "f", "/?"),
+            ("/function/f?x=/a/../b", "f", "/?x=/a/../b"),
+            ("/function/f//a//", "f", "//a//"),
+            (
+                "/function/f/a%2Fb/../c/./%2e%2e/?q=%20+&&",
+                "f",
+                "/a%2Fb/../c/./%2e%2e/?q=%20+&&",
+            ),
+            ("http://other/function/f/a?b", "f", "/a?b"),
+            ("/function/", "", "/"),
+        ] {
+            let uri: Uri = sent.parse().expect("a URI");
+            let (found, path) = invocation(&uri).expect("an invocation");
+            assert_eq!(
+                (found, path.expect("a path").as_str()),
+                (name, inner),
+                "{sent}"
+            );
+        }
+        for other in ["/", "/functions/f", "/v1/functions/f", "*"] {
+            assert!(
+                invocation(&other.parse().expect("a URI")).is_none(),
+                "{other}"
+            );
+        }
+    }
 
     #[test]
     fn every_path_finds_its_route_and_others_none() {

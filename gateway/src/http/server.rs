@@ -1,25 +1,14 @@
 //! The front's threads: one event loop each over one shared listening socket.
 
-use super::{Body, routes};
+use super::connection::connection;
 use crate::gateway::Gateway;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
-use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{debug, warn};
-
-/// Longest time a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of a request.
-const HEAD_LIMIT: usize = 64 * 1024;
 
 /// The running front.
 #[derive(Debug)]
@@ -92,7 +81,7 @@ async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, each.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, each.clone()))),
                 Err(error) => {
                     // Out of descriptors, most likely: others will be given back soon.
                     debug!("cannot accept: {error}");
@@ -111,43 +100,5 @@ async fn serve(
             "requests were cut off after {}",
             humantime::format_duration(grace)
         );
-    }
-}
-
-async fn connection(
-    gateway: Arc<Gateway>,
-    stream: TcpStream,
-    mut stopped: watch::Receiver<Option<Duration>>,
-) {
-    let _ = stream.set_nodelay(true);
-    // Whether a head has come since the connection was opened: only then may an answer be on its way.
-    let used = Rc::new(Cell::new(false));
-    let service = {
-        let used = Rc::clone(&used);
-        service_fn(move |request| {
-            let gateway = Arc::clone(&gateway);
-            used.set(true);
-            async move { Ok::<http::Response<Body>, Infallible>(routes::route(&gateway, request).await) }
-        })
-    };
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_LIMIT.max(8192))
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        // Nothing is owed to a connection that has asked for nothing.
-        _ = stopped.wait_for(Option::is_some) => {
-            if !used.get() {
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!("connection: {error}");
     }
 }
