@@ -12,6 +12,7 @@ use crate::pods::{Deployment, DeploymentSink, Pod, Pool, PoolOptions, Warmer};
 use crate::requester::bootstrap;
 use crate::runnable::Deployed;
 use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
+use crate::secrets::Secrets;
 use crate::sites::{AdoptedPod, PodSpec, Site, SiteFuture};
 use crate::storage::{Stores, URL_LIFE};
 use anyhow::bail;
@@ -47,6 +48,8 @@ pub struct Gateway {
     pub history: History,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Secrets of functions.
+    pub secrets: Arc<Secrets>,
     /// Seconds since the Unix epoch.
     pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
@@ -83,6 +86,8 @@ pub struct GatewayParts {
     pub links: HashMap<String, Arc<EmulatedLink>>,
     /// Pods of an earlier life of the gateway that are still up, with their sites.
     pub adoptable: Vec<(String, AdoptedPod)>,
+    /// Secrets of functions.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A new identity of an invocation: sortable by time.
@@ -106,6 +111,7 @@ impl Gateway {
             sites,
             links,
             adoptable,
+            secrets,
         } = parts;
         Arc::new_cyclic(|gateway| Self {
             config,
@@ -115,6 +121,7 @@ impl Gateway {
             stores,
             history,
             metrics,
+            secrets,
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
             sites,
@@ -261,6 +268,16 @@ impl Gateway {
             Some(self.sites.get(site)?.stop(&pod.started.id, Duration::ZERO))
         });
         futures_util::future::join_all(stops).await;
+    }
+
+    /// Has the sites let go of images that no function names any more.
+    pub async fn collect_images(&self) {
+        let functions = self.functions.all();
+        let used: Vec<String> = functions
+            .iter()
+            .filter_map(|deployed| deployed.function.object.spec.image.clone())
+            .collect();
+        futures_util::future::join_all(self.sites.values().map(|site| site.collect(&used))).await;
     }
 
     /// The site of this name.

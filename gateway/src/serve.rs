@@ -9,7 +9,8 @@ use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
 use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
-use crate::sites::{DelayTrace, ProcessSite, Site};
+use crate::secrets::Secrets;
+use crate::sites::{DelayTrace, DockerOptions, DockerSite, ProcessSite, Site};
 use crate::storage::Stores;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
@@ -117,6 +118,7 @@ async fn assemble(
             .await?,
     );
 
+    let secrets = Arc::new(Secrets::open(&data).context("the folder of secrets")?);
     let mut sites: HashMap<String, Arc<dyn Site>> = HashMap::new();
     let mut links = HashMap::new();
     for (name, site) in &config.sites {
@@ -127,9 +129,25 @@ async fn assemble(
             }
             links.insert(name.clone(), emulated);
         }
-        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
-            .with_context(|| format!("site {name}"))?;
-        sites.insert(name.clone(), process);
+        let delays = traces.remove(name);
+        let made: Arc<dyn Site> = match site.backend {
+            BackendKind::Process => {
+                let logs = data.join("logs");
+                ProcessSite::new(name, &id, &logs, delays, Arc::clone(&secrets))
+                    .with_context(|| format!("site {name}"))?
+            }
+            BackendKind::Docker => DockerSite::connect(DockerOptions {
+                name,
+                gateway_id: &id,
+                config: site.docker.clone().unwrap_or_default(),
+                data: &data,
+                delays,
+                secrets: Arc::clone(&secrets),
+            })
+            .await
+            .with_context(|| format!("site {name}"))?,
+        };
+        sites.insert(name.clone(), made);
     }
     let mut adoptable = Vec::new();
     for (name, site) in &sites {
@@ -144,7 +162,12 @@ async fn assemble(
         adoptable.extend(adoption.pods.into_iter().map(|pod| (name.clone(), pod)));
     }
 
-    let stores = Stores::open(&config, &data.join("store"), &credentials, &links).await?;
+    let hosts = sites
+        .iter()
+        .map(|(name, site)| (name.clone(), site.host()))
+        .collect();
+    let folder = data.join("store");
+    let stores = Stores::open(&config, &folder, &credentials, &links, &hosts).await?;
     let scheduler = Scheduler::new(&config);
     // The learner publishes into a gateway that exists only after it: it is told where below.
     let target: Arc<OnceLock<std::sync::Weak<Gateway>>> = Arc::default();
@@ -180,6 +203,7 @@ async fn assemble(
         sites,
         links,
         adoptable,
+        secrets,
     });
     let _ = target.set(Arc::downgrade(&gateway));
     for record in functions {
@@ -279,7 +303,9 @@ fn inquire(gateway: &Arc<Gateway>) -> impl Future<Output = ()> + Send + use<> {
         };
         let here = |pool: &Arc<Pool>| {
             let site = gateway.config.sites.get(&pool.options().site_name);
-            site.is_some_and(|site| site.backend == BackendKind::Process)
+            site.is_some_and(|site| match site.backend {
+                BackendKind::Process | BackendKind::Docker => true,
+            })
         };
         let functions = gateway.functions.all();
         let pools = functions.iter().flat_map(|d| d.pools().iter().flatten());
@@ -302,6 +328,7 @@ async fn expire(gateway: Arc<Gateway>) {
     loop {
         tick.tick().await;
         gateway.stores.expire(gateway.config.storage.expire).await;
+        gateway.collect_images().await;
     }
 }
 

@@ -172,6 +172,40 @@ pub enum BackendKind {
     /// Child processes of the gateway.
     #[default]
     Process,
+    /// Containers of a Docker engine.
+    Docker,
+}
+
+/// Containers of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerConfig {
+    /// Address of the engine, as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`; absent:
+    /// `$DOCKER_HOST`, else the socket at its usual place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Most processes and threads of one pod.
+    pub pids: u32,
+    /// Size of `/tmp` where the root cannot be written.
+    pub tmp: ByteSize,
+    /// What is known of an image's newest digest is asked for again after this time.
+    #[serde(with = "humantime_serde")]
+    pub check_images: Duration,
+    /// An image that the gateway fetched and no function uses goes after this time.
+    #[serde(with = "humantime_serde")]
+    pub keep_images: Duration,
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        Self {
+            host: None,
+            pids: 1024,
+            tmp: ByteSize::mib(64),
+            check_images: Duration::from_secs(5),
+            keep_images: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 /// A place where pods run.
@@ -181,6 +215,9 @@ pub struct SiteConfig {
     /// How pods run there.
     #[serde(default)]
     pub backend: BackendKind,
+    /// More about its containers, for backend `docker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerConfig>,
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,

@@ -217,7 +217,7 @@ fn deadline(parameters: &BTreeMap<String, String>) -> Result<Option<f64>, Failur
     }
 }
 
-fn flag(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Failure> {
+pub(super) fn flag(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Failure> {
     match parameters.get(name).map(String::as_str) {
         None | Some("false") => Ok(false),
         Some("true" | "") => Ok(true),
@@ -321,7 +321,7 @@ pub(super) fn method(allowed: &str) -> Failure {
     Failure::new(405, "method_not_allowed", format!("use {allowed} here"))
 }
 
-fn known(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
+pub(super) fn known(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
     match parameters.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => Err(Failure::new(
@@ -335,7 +335,7 @@ fn known(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Fa
     }
 }
 
-fn number<N: FromStr>(
+pub(super) fn number<N: FromStr>(
     parameters: &BTreeMap<String, String>,
     name: &str,
 ) -> Result<Option<N>, Failure> {

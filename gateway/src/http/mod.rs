@@ -12,6 +12,7 @@ mod connection;
 mod forward;
 mod functions;
 mod invoke;
+mod logs;
 mod openapi;
 mod routes;
 mod server;

@@ -2,7 +2,7 @@
 
 use super::answer::{failure, typed};
 use super::caller::Caller;
-use super::{Body, OPENAPI, functions, invoke};
+use super::{Body, OPENAPI, functions, invoke, logs};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -44,6 +44,7 @@ pub(super) async fn route(
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, &uri),
         Route::Models => functions::models(gateway, of).await,
+        Route::Logs => logs::logs(gateway, of, &uri),
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
         Route::Measurements => functions::measurements(gateway, &uri).await,
@@ -78,6 +79,7 @@ pub(super) enum Route {
     Function,
     Predict,
     Models,
+    Logs,
     Runtimes,
     Pods,
     Measurements,
@@ -91,11 +93,12 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 15] = [
+pub(super) const PATHS: [(&str, Route); 16] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
     ("/v1/functions/{name}/models", Route::Models),
+    ("/v1/functions/{name}/logs", Route::Logs),
     ("/v1/runtimes", Route::Runtimes),
     ("/v1/pods", Route::Pods),
     ("/v1/measurements", Route::Measurements),

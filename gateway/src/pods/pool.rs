@@ -89,19 +89,24 @@ impl Pool {
     /// Starts one more pod.
     pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant, probe: Option<Probe>) {
         state.next_pod += 1;
-        let name: Arc<str> = format!(
-            "{}-{}-{}-{}",
-            self.options.function,
-            self.options.runtime,
-            &self.options.version[..6.min(self.options.version.len())],
-            state.next_pod
-        )
-        .into();
+        let name: Arc<str> = format!("{}{}", self.name_prefix(), state.next_pod).into();
         let ended = probe.as_ref().map(Probe::ended);
         let mut entry = Entry::new(name.clone(), state.any_ready(), now);
         entry.probe = probe;
         state.pods.push(entry);
         self.runtime.spawn(Arc::clone(self).deploy(name, ended));
+    }
+
+    /// What the names of its pods begin with; a number follows.
+    #[must_use]
+    pub fn name_prefix(&self) -> String {
+        let version = &self.options.version;
+        format!(
+            "{}-{}-{}-",
+            self.options.function,
+            self.options.runtime,
+            &version[..6.min(version.len())]
+        )
     }
 
     /// The pods as users see them.

@@ -3,19 +3,24 @@
 //! May not know pools, HTTP or predictions: a site starts, stops and lists what it is told.
 
 mod delays;
+mod docker;
 mod log_file;
 mod logs;
 mod orphans;
 mod pod;
 mod process;
+mod ready;
 
 pub use delays::DelayTrace;
+pub use docker::{DockerOptions, DockerSite};
 pub use logs::{LogAsk, LogStream};
 pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
 pub use process::ProcessSite;
 
 use crate::function::FunctionSpec;
+use crate::secrets::Secrets;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -32,6 +37,17 @@ pub trait Site: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The key of the function's spec that it lacks: `command`, `image`.
     fn can_run(&self, spec: &FunctionSpec) -> Result<(), &'static str>;
+
+    /// The address of this machine at which pods here reach it: where the site's embedded store listens.
+    fn host(&self) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
+    /// Lets go of what has not been used for a while and can be had again: images that the gateway
+    /// fetched and that are none of these.
+    fn collect<'a>(&'a self, _used_images: &'a [String]) -> SiteFuture<'a, ()> {
+        Box::pin(async {})
+    }
 
     /// Checks, at deployment, that such a pod could be started here: its executable or image is there,
     /// its secrets exist, there are GPUs where it wants some.
@@ -63,6 +79,22 @@ pub trait Site: Send + Sync + std::fmt::Debug {
         pod: &'a str,
         ask: LogAsk,
     ) -> SiteFuture<'a, std::io::Result<Option<LogStream>>>;
+}
+
+/// Refuses a pod whose secrets are not there.
+fn check_secrets(secrets: &Secrets, spec: &PodSpec) -> Result<(), StartError> {
+    match secrets.missing(&spec.secrets) {
+        None => Ok(()),
+        Some(name) => Err(StartError::Refused(format!(
+            "spec.secrets: there is no secret `{name}`"
+        ))),
+    }
+}
+
+/// The last line of a text that says anything, cut to 300 characters.
+fn last_line_of(text: &str) -> Option<String> {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().chars().take(300).collect())
 }
 
 /// NVIDIA GPUs on this machine, by their device files: the gateway itself links no CUDA.

@@ -5,10 +5,10 @@
 
 use super::{
     Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
-    log_file, orphans,
+    check_secrets, last_line_of, log_file, orphans, ready::await_ready,
 };
 use crate::function::FunctionSpec;
-use crate::link;
+use crate::secrets::Secrets;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -29,6 +29,7 @@ pub struct ProcessSite {
     gateway_id: String,
     logs: PathBuf,
     delays: Option<DelayTrace>,
+    secrets: Arc<Secrets>,
     spawner: std::sync::mpsc::Sender<Spawn>,
     /// Folders searched for executables before `PATH`: that of the gateway's own binary.
     search: Vec<PathBuf>,
@@ -50,6 +51,7 @@ impl ProcessSite {
         gateway_id: &str,
         logs: &Path,
         delays: Option<DelayTrace>,
+        secrets: Arc<Secrets>,
     ) -> std::io::Result<Arc<Self>> {
         std::fs::create_dir_all(logs)?;
         let (spawner, orders) = std::sync::mpsc::channel::<Spawn>();
@@ -78,6 +80,7 @@ impl ProcessSite {
             gateway_id: gateway_id.to_owned(),
             logs: logs.to_path_buf(),
             delays,
+            secrets,
             spawner,
             search,
         }))
@@ -122,6 +125,8 @@ impl ProcessSite {
         let mut guard = Guard { pid: Some(pid) };
         let (exit, exited) = watch::channel(None);
         let log_of_exit = log.clone();
+        let secrets = (!spec.secrets.is_empty()).then(|| Arc::clone(&self.secrets));
+        let (site, mark) = (self.name.clone(), secrets_of(&spec.name, port));
         // Waits on a thread: there are few pods, and a thread per pod needs no signal handling.
         std::thread::Builder::new()
             .name(format!("wait-{pid}"))
@@ -131,11 +136,15 @@ impl ProcessSite {
                 let how = child
                     .wait()
                     .map_or_else(|e| e.to_string(), |status| describe(status, &log_of_exit));
+                if let Some(secrets) = secrets {
+                    secrets.clear(&site, &mark);
+                }
                 let _ = exit.send(Some(how));
             })
             .map_err(|e| StartError::Refused(format!("cannot start a thread: {e}")))?;
 
-        await_ready(address, &spec, exited.clone(), &log).await?;
+        let last_words = || async { last_line(&log) };
+        await_ready(address, &spec, exited.clone(), last_words).await?;
         debug!(pod = %spec.name, site = %self.name, pid, %address, "pod answers");
         guard.pid = None;
         Ok(StartedPod {
@@ -171,6 +180,15 @@ impl ProcessSite {
             .stdout(output)
             .stderr(errors)
             .process_group(0);
+        if !spec.secrets.is_empty() {
+            let mark = secrets_of(&spec.name, port);
+            check_secrets(&self.secrets, spec)?;
+            let folder = self
+                .secrets
+                .lay_out(&self.name, &mark, &spec.secrets, false)
+                .map_err(|e| refused("secrets", e))?;
+            command.env(stoic_protocol::env::SECRETS, folder);
+        }
         let (answer, spawned) = oneshot::channel();
         self.spawner
             .send(Spawn { command, answer })
@@ -195,7 +213,10 @@ impl Site for ProcessSite {
     }
 
     fn check<'a>(&'a self, spec: &'a PodSpec) -> SiteFuture<'a, Result<(), StartError>> {
-        Box::pin(async move { self.check_command(&spec.command) })
+        Box::pin(async move {
+            self.check_command(&spec.command)?;
+            check_secrets(&self.secrets, spec)
+        })
     }
 
     fn start(&self, spec: PodSpec) -> SiteFuture<'_, Result<StartedPod, StartError>> {
@@ -223,9 +244,11 @@ impl Site for ProcessSite {
     /// Processes die with the gateway; what outlived it all the same is ended.
     fn adopt(&self) -> SiteFuture<'_, Adoption> {
         Box::pin(async move {
+            let ended = orphans::remove(&self.gateway_id);
+            self.secrets.clear_all_but(&self.name, &[]);
             Adoption {
                 pods: Vec::new(),
-                ended: orphans::remove(&self.gateway_id),
+                ended,
             }
         })
     }
@@ -241,6 +264,11 @@ impl Site for ProcessSite {
     ) -> SiteFuture<'a, std::io::Result<Option<LogStream>>> {
         Box::pin(async move { log_file::open(&self.logs.join(format!("{pod}.log")), ask) })
     }
+}
+
+/// Name of the folder of a pod's secrets: one for each try to start it.
+fn secrets_of(pod: &str, port: u16) -> String {
+    format!("{pod}.{port}")
 }
 
 fn absent(name: &str) -> StartError {
@@ -297,36 +325,6 @@ fn free_port() -> std::io::Result<u16> {
         .port())
 }
 
-/// Returns when the health path answers 200. Tries again at once after a refused connection, with a
-/// wait that grows from 1 to 20 ms: no grid is visible in deployment times.
-async fn await_ready(
-    address: SocketAddr,
-    spec: &PodSpec,
-    mut exited: watch::Receiver<Option<String>>,
-    log: &Path,
-) -> Result<(), StartError> {
-    let ready = async {
-        let mut pause = Duration::from_millis(1);
-        while !link::healthy(address, &spec.health).await {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(Duration::from_millis(20));
-        }
-    };
-    tokio::select! {
-        () = ready => Ok(()),
-        how = exited.wait_for(Option::is_some) => {
-            let how = how.ok().and_then(|how| how.clone()).unwrap_or_default();
-            Err(StartError::Exited(format!("the pod exited before it was ready: {how}")))
-        }
-        () = tokio::time::sleep(spec.ready_timeout) => Err(StartError::NeverReady(format!(
-            "the pod did not answer 200 at {} within {}{}",
-            spec.health,
-            humantime::format_duration(spec.ready_timeout),
-            last_line(log).map_or_else(String::new, |line| format!("; its last line was: {line}")),
-        ))),
-    }
-}
-
 fn describe(status: ExitStatus, log: &Path) -> String {
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -339,7 +337,7 @@ fn describe(status: ExitStatus, log: &Path) -> String {
     }
 }
 
-/// The last line of a log, cut to 300 characters.
+/// The last line of a log.
 fn last_line(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
@@ -347,7 +345,5 @@ fn last_line(log: &Path) -> Option<String> {
         .ok()?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail).ok()?;
-    let tail = String::from_utf8_lossy(&tail);
-    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim().chars().take(300).collect())
+    last_line_of(&String::from_utf8_lossy(&tail))
 }

@@ -76,6 +76,8 @@ pub mod env {
     pub const MODEL: &str = "STOIC_MODEL";
     /// Version of that model.
     pub const MODEL_VERSION: &str = "STOIC_MODEL_VERSION";
+    /// Folder with one file for each secret that the function names.
+    pub const SECRETS: &str = "STOIC_SECRETS";
     /// Identity of the gateway that owns the pod; how orphans are recognised.
     pub const GATEWAY: &str = "STOIC_GATEWAY_ID";
 }

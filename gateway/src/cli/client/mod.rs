@@ -150,6 +150,29 @@ impl Client {
             .await
     }
 
+    /// Copies what pods of a function write to `to`, as it comes, until it ends.
+    pub(super) async fn copy_logs(
+        &self,
+        name: &str,
+        question: &[(&str, String)],
+        to: &mut impl std::io::Write,
+    ) -> Result<(), Failed> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(question).finish();
+        let path = format!("/v1/functions/{}/logs?{query}", encoded(name));
+        let request = self.request(Method::GET, &path, Payload::Whole(None))?;
+        let mut body = self.accepted(request).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| Failed::Machine(format!("the answer broke off: {e}")))?;
+            if let Ok(piece) = frame.into_data()
+                && to.write_all(&piece).and_then(|()| to.flush()).is_err()
+            {
+                return Err(Failed::OutputClosed);
+            }
+        }
+        Ok(())
+    }
+
     /// Every runtime.
     pub(super) async fn runtimes(&self) -> Result<Vec<RuntimeView>, Failed> {
         self.get("/v1/runtimes").await

@@ -4,6 +4,7 @@ mod delete;
 mod deploy;
 mod describe;
 mod list;
+mod logs;
 
 use super::call::CallFunction;
 use super::failed::Failed;
@@ -19,6 +20,8 @@ pub(super) enum Function {
     List(list::List),
     /// Show everything that is known of a function
     Describe(describe::Describe),
+    /// Show what the pods of a function write
+    Logs(logs::Logs),
     /// Remove a function and its pods
     Delete(delete::Delete),
     /// Call a function and show where it ran, how long it took, and what was predicted
@@ -31,6 +34,7 @@ impl Function {
             Self::Deploy(command) => command.run().await,
             Self::List(command) => command.run().await,
             Self::Describe(command) => command.run().await,
+            Self::Logs(command) => command.run().await,
             Self::Delete(command) => command.run().await,
             Self::Call(command) => command.run().await,
         }
