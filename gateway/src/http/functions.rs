@@ -252,6 +252,9 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
         RuntimeView {
             name: info.name.clone(),
             site: info.site.clone(),
+            backend: gateway
+                .site(&info.site)
+                .map_or_else(String::new, |site| site.backend().to_owned()),
             threads: config.map_or(0, |config| config.threads),
             precision: config.map_or_else(String::new, |config| config.precision.clone()),
             gpus: config.map_or(0, |config| config.gpus),

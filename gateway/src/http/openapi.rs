@@ -282,6 +282,7 @@ mod tests {
             &RuntimeView {
                 name: text(),
                 site: text(),
+                backend: text(),
                 threads: 1,
                 precision: text(),
                 gpus: 0,

@@ -64,6 +64,9 @@ pub struct RuntimeView {
     pub name: String,
     /// Its site.
     pub site: String,
+    /// What runs pods there: `process`, `docker`.
+    #[serde(default)]
+    pub backend: String,
     /// Threads a pod computes with.
     pub threads: u32,
     /// `fp32`, `bf16`, `auto`.

@@ -9,6 +9,7 @@ pub(super) use call::Call;
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
+use crate::function::FunctionObject;
 use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView};
 use crate::pods::PodView;
@@ -22,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Error};
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use stoic_protocol::Problem;
@@ -109,6 +111,41 @@ impl Client {
         let answer = self.accepted(request).await?;
         let created = answer.status() == StatusCode::CREATED;
         Ok((read(answer).await?, created))
+    }
+
+    /// Puts a function in place of the one of its name.
+    pub(super) async fn put(&self, object: &FunctionObject) -> Result<FunctionView, Failed> {
+        let path = format!("/v1/functions/{}", encoded(&object.metadata.name));
+        read(self.send_json(Method::PUT, &path, object).await?).await
+    }
+
+    /// Keeps so many pods of a function ready; what the gateway made of it.
+    pub(super) async fn scale(
+        &self,
+        name: &str,
+        replicas: u32,
+        runtime: Option<&str>,
+    ) -> Result<serde_json::Value, Failed> {
+        let path = format!("/v1/functions/{}/scale", encoded(name));
+        let mut scale = serde_json::json!({ "replicas": replicas });
+        if let Some(runtime) = runtime {
+            scale["runtime"] = runtime.into();
+        }
+        read(self.send_json(Method::POST, &path, &scale).await?).await
+    }
+
+    async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        value: &impl Serialize,
+    ) -> Result<Response<Incoming>, Failed> {
+        let text = serde_json::to_vec(value)
+            .map_err(|e| Failed::Input(format!("cannot write the request: {e}")))?;
+        let mut request = self.request(method, path, Bytes::from(text).into())?;
+        let json = http::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.accepted(request).await
     }
 
     /// Removes a function and its pods.
