@@ -18,6 +18,7 @@ mod pods;
 mod predict;
 mod quantity;
 mod runtimes;
+mod secret;
 mod up;
 mod watch;
 mod workload;
@@ -56,6 +57,9 @@ enum Command {
     /// List the pods
     #[command(visible_alias = "ps")]
     Pods(pods::Pods),
+    /// Keep, list and remove the secrets of functions
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// List the runtimes, their sites and the links to them
     Runtimes(runtimes::Runtimes),
     /// List invocations as they were predicted and as they went
@@ -89,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Function(command) => drive(command.run()),
         Command::Predict(command) => drive(command.run()),
         Command::Pods(command) => drive(command.run()),
+        Command::Secret(command) => drive(command.run()),
         Command::Runtimes(command) => drive(command.run()),
         Command::Measurements(command) => drive(command.run()),
         Command::Account(command) => drive(command.run()),

@@ -11,7 +11,7 @@ pub(super) use payload::Payload;
 use super::failed::Failed;
 use crate::function::FunctionObject;
 use crate::history::{AccountRow, Measurement, ModelRecord};
-use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView};
+use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretView};
 use crate::pods::PodView;
 use bytes::Bytes;
 use clap::Args;
@@ -146,6 +146,32 @@ impl Client {
         let json = http::HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
         self.accepted(request).await
+    }
+
+    /// The names of the secrets.
+    pub(super) async fn secrets(&self) -> Result<Vec<SecretView>, Failed> {
+        self.get("/v1/secrets").await
+    }
+
+    /// Keeps a secret; one of the same name is in the way unless it is to be replaced.
+    pub(super) async fn put_secret(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        replace: bool,
+    ) -> Result<SecretView, Failed> {
+        let question = if replace { "" } else { "?replace=false" };
+        let path = format!("/v1/secrets/{}{question}", encoded(name));
+        let request = self.request(Method::PUT, &path, Bytes::from(bytes).into())?;
+        read(self.accepted(request).await?).await
+    }
+
+    /// Forgets a secret.
+    pub(super) async fn remove_secret(&self, name: &str) -> Result<(), Failed> {
+        let path = format!("/v1/secrets/{}", encoded(name));
+        self.accepted(self.request(Method::DELETE, &path, Payload::Whole(None))?)
+            .await
+            .map(drop)
     }
 
     /// Removes a function and its pods.
@@ -310,7 +336,7 @@ impl Client {
 
 /// A segment of a path.
 fn encoded(text: &str) -> String {
-    const PLAIN: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    const PLAIN: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
     utf8_percent_encode(text, &PLAIN).to_string()
 }
 
