@@ -13,6 +13,7 @@ use crate::secrets::Secrets;
 use crate::sites::{DelayTrace, DockerOptions, DockerSite, ProcessSite, Site};
 use crate::storage::Stores;
 use anyhow::{Context, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::TcpListener;
@@ -46,6 +47,7 @@ pub enum StartFailure {
 pub fn run(config: Config) -> Result<(), StartFailure> {
     let begun = Instant::now();
     config.validate()?;
+    raise_descriptors();
     let traces = delay_traces(&config)?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| anyhow::anyhow!(port_taken(&config, &error)))?;
@@ -92,6 +94,15 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
     })?;
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(())
+}
+
+/// Each caller has a descriptor, and each request one to its pod: as many as this user may have.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("the limit of open files stays where it is: {error}");
+    }
 }
 
 /// Puts the rooms together, in the order in which they need each other.

@@ -83,6 +83,10 @@ pub struct FunctionSpec {
     /// Invocations that one pod works at the same time.
     #[serde(default = "one")]
     pub concurrency: u32,
+    /// Whether requests carry kubeless's `event-id`, `event-type`, `event-time` and `event-namespace`;
+    /// absent: where the function is an image, which may have been made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_headers: Option<bool>,
     /// Environment of its pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -272,6 +276,14 @@ fn default_idle() -> Duration {
 }
 fn one() -> u32 {
     1
+}
+
+impl FunctionSpec {
+    /// Whether requests carry kubeless's event headers.
+    #[must_use]
+    pub fn tells_events(&self) -> bool {
+        self.event_headers.unwrap_or(self.image.is_some())
+    }
 }
 
 impl FunctionObject {

@@ -26,6 +26,8 @@ pub(super) struct Caller {
     requests: AtomicU64,
     /// Whether bytes have come that are no whole head of a request yet.
     begun: AtomicBool,
+    /// Whether it has taken bytes since that was looked at last.
+    took: AtomicBool,
     tunnel: Mutex<Option<Tunnel>>,
 }
 
@@ -50,6 +52,7 @@ impl Caller {
             busy: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             begun: AtomicBool::new(false),
+            took: AtomicBool::new(false),
             tunnel: Mutex::default(),
         })
     }
@@ -75,6 +78,19 @@ impl Caller {
     /// Whether the head of a request has begun, and not ended.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Relaxed)
+    }
+
+    /// Whether it has taken bytes since this was asked last. Who reads slowly what was answered is not
+    /// busy any more, and yet not to be cut off.
+    pub(super) fn took(&self) -> bool {
+        self.took.swap(false, Relaxed)
+    }
+
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(polled, Poll::Ready(Ok(_))) {
+            self.took.store(true, Relaxed);
+        }
+        polled
     }
 
     /// Goes on with the connection when its answer, an upgrade, has been sent.
@@ -128,7 +144,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.caller.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -136,7 +153,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.caller.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,9 +1,10 @@
 //! One connection of a caller, from its first byte to its last: HTTP/1.1 or HTTP/2 (prior knowledge),
 //! how long it may take over a head, and what it becomes after an upgrade.
 
+use super::answer::failure;
 use super::caller::{Busy, Caller, Heard};
 use super::forward::Local;
-use super::{Body, answer, routes};
+use super::{Body, routes};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,7 +39,8 @@ const LOOKS: u32 = 4;
 /// Longest time that a last word to a client may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-type Stopped = watch::Receiver<Option<Duration>>;
+/// Becomes the grace that requests have when the gateway stops.
+pub(super) type Stopped = watch::Receiver<Option<Duration>>;
 
 /// Serves one connection to its end.
 pub(super) async fn connection(
@@ -94,12 +95,15 @@ async fn serve_http1(
     mut look: Look,
     mut stopped: Stopped,
 ) {
-    let answer = answerer(gateway, Arc::clone(&caller));
+    let answers = {
+        let caller = Arc::clone(&caller);
+        service_fn(move |request| answer(Arc::clone(&gateway), Arc::clone(&caller), request))
+    };
     let mut connection = http1::Builder::new()
         // How long a head may take is looked at now and then, below: a timer for each would cost.
         .header_read_timeout(None)
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(io, service_fn(answer))
+        .serve_connection(io, answers)
         .with_upgrades();
     let mut stopping = false;
     let ended = loop {
@@ -140,7 +144,10 @@ async fn serve_http2(
     mut look: Look,
     mut stopped: Stopped,
 ) {
-    let answer = answerer(gateway, Arc::clone(&caller));
+    let answers = {
+        let caller = Arc::clone(&caller);
+        service_fn(move |request| answer(Arc::clone(&gateway), Arc::clone(&caller), request))
+    };
     let mut connection = http2::Builder::new(Local)
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -148,7 +155,7 @@ async fn serve_http2(
         .adaptive_window(true)
         .keep_alive_interval(Some(PING))
         .keep_alive_timeout(PING)
-        .serve_connection(io, service_fn(answer));
+        .serve_connection(io, answers);
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
@@ -173,19 +180,16 @@ async fn serve_http2(
     }
 }
 
-/// What answers the requests of a connection.
-fn answerer(gateway: Arc<Gateway>, caller: Arc<Caller>) -> impl Fn(Request<Incoming>) -> Answering {
-    move |request| {
-        let (gateway, caller) = (Arc::clone(&gateway), Arc::clone(&caller));
-        let busy = caller.begin();
-        Box::pin(async move {
-            let answer = routes::route(&gateway, request, &caller).await;
-            Ok(answer.map(|body| Counted { body, _busy: busy }))
-        })
-    }
+/// Answers one request of a connection.
+async fn answer(
+    gateway: Arc<Gateway>,
+    caller: Arc<Caller>,
+    request: Request<Incoming>,
+) -> Result<Response<Counted>, Infallible> {
+    let busy = caller.begin();
+    let answer = routes::route(&gateway, request, &caller).await;
+    Ok(answer.map(|body| Counted { body, _busy: busy }))
 }
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Counted>, Infallible>>>>;
 
 /// The body of an answer: until it has ended, its connection is busy.
 struct Counted {
@@ -216,7 +220,7 @@ impl HttpBody for Counted {
 /// Tells a client that its head took too long.
 async fn refuse_late(mut stream: TcpStream) {
     let detail = "the head of the request did not come in time";
-    let response = answer::failure(&Failure::new(408, "head_timeout", detail));
+    let response = failure(&Failure::new(408, "head_timeout", detail));
     let (head, body) = response.into_parts();
     let Body::Whole(Some(body)) = body else {
         return;
@@ -276,7 +280,8 @@ impl Look {
     async fn next(&mut self) -> Verdict {
         let now = self.tick.tick().await;
         let requests = self.caller.requests();
-        if self.caller.is_busy() || requests != self.requests {
+        let took = self.caller.took();
+        if self.caller.is_busy() || took || requests != self.requests {
             (self.requests, self.quiet, self.head) = (requests, now, None);
             return Verdict::Stays;
         }

@@ -256,7 +256,7 @@ pub(super) async fn invoke(
     } = match admit(gateway, name, &request) {
         Ok(admitted) => admitted,
         Err(refused) => {
-            discard(request).await;
+            Box::pin(discard(request)).await;
             return failure(&refused);
         }
     };
@@ -264,7 +264,17 @@ pub(super) async fn invoke(
         Input::Request => {
             forward::forward(gateway, &deployed, request, path, &wanted, caller).await
         }
-        Input::Batch => run_batch(gateway, &deployed, request, &wanted, content_type).await,
+        // Boxed: it is much larger than what a request that passes through needs.
+        Input::Batch => {
+            Box::pin(run_batch(
+                gateway,
+                &deployed,
+                request,
+                &wanted,
+                content_type,
+            ))
+            .await
+        }
     };
     answered.unwrap_or_else(|failed| {
         gateway.metrics.failed(name, &failed.problem.code);

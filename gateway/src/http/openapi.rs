@@ -341,6 +341,7 @@ mod tests {
                 state: "idle".to_owned(),
                 address: Some(text()),
                 pid: Some(1),
+                digest: Some(text()),
                 model: Some(text()),
                 running: 0,
                 served: 1,

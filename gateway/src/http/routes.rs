@@ -23,13 +23,19 @@ pub(super) async fn route(
     caller: &Caller,
 ) -> Response<Body> {
     let uri = request.uri().clone();
-    let path = uri.path();
     if let Some((name, inner)) = invocation(&uri) {
         return match inner {
             Ok(inner) => invoke::invoke(gateway, name, inner, request, caller).await,
             Err(error) => failure(&Failure::new(400, "path_invalid", error.to_string())),
         };
     }
+    // Boxed, so that what is made and moved for an invocation stays small.
+    Box::pin(own(gateway, request, &uri)).await
+}
+
+/// Answers a request to the gateway itself.
+async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> Response<Body> {
+    let path = uri.path();
     if let Some((route, of)) = find_in(openfaas::PATHS, path) {
         let answered = openfaas::answer(gateway, route, of, request).await;
         return answered.unwrap_or_else(|failed| failure(&failed));
@@ -47,13 +53,13 @@ pub(super) async fn route(
         Route::Function => functions::one(gateway, of, request).await,
         Route::Secret => secrets::one(gateway, of, request).await,
         _ if !get => Err(functions::method("GET")),
-        Route::Predict => functions::predict(gateway, of, &uri),
+        Route::Predict => functions::predict(gateway, of, uri),
         Route::Models => functions::models(gateway, of).await,
         Route::Logs => logs::logs(gateway, of, &uri),
         Route::Secrets => secrets::collection(gateway).await,
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
-        Route::Measurements => functions::measurements(gateway, &uri).await,
+        Route::Measurements => functions::measurements(gateway, uri).await,
         Route::Account => functions::account(gateway).await,
         Route::Result => invoke::result(gateway, of).await,
         Route::Info => Ok(functions::info(gateway)),

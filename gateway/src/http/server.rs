@@ -1,13 +1,15 @@
 //! The front's threads: one event loop each over one shared listening socket.
 
-use super::connection::connection;
+use super::connection::{Stopped, connection};
 use crate::gateway::Gateway;
+use socket2::{SockRef, TcpKeepalive};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 /// The running front.
@@ -30,19 +32,13 @@ impl Front {
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
+        listen_for_life(listener)?;
         let (stop, stopped) = watch::channel(None);
         let threads = (0..threads.max(1))
             .map(|number| {
                 let (gateway, listener, stopped) =
                     (Arc::clone(gateway), listener.try_clone()?, stopped.clone());
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                std::thread::Builder::new()
-                    .name(format!("http-{number}"))
-                    .spawn(move || {
-                        LocalSet::new().block_on(&runtime, serve(gateway, listener, stopped))
-                    })
+                start_thread(number, gateway, listener, stopped)
             })
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -67,11 +63,46 @@ impl Front {
     }
 }
 
-async fn serve(
+/// Starts one thread of the front. Its tasks never leave it, and the runtime knows that: a task that
+/// another one on the thread wakes, or the arrival of bytes, costs no system call.
+fn start_thread(
+    number: usize,
     gateway: Arc<Gateway>,
     listener: TcpListener,
-    mut stopped: watch::Receiver<Option<Duration>>,
-) {
+    stopped: Stopped,
+) -> std::io::Result<JoinHandle<()>> {
+    let (built, started) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("http-{number}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = built.send(Ok(()));
+                    runtime.block_on(serve(gateway, listener, stopped));
+                }
+                Err(error) => drop(built.send(Err(error))),
+            }
+        })?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended at once")))?;
+    Ok(thread)
+}
+
+/// Accepted connections inherit this from their listener: a caller who vanishes without a word, while it
+/// waits or listens, is noticed within half a minute, and what is held for it given back.
+fn listen_for_life(listener: &TcpListener) -> std::io::Result<()> {
+    let life = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    SockRef::from(listener).set_tcp_keepalive(&life)
+}
+
+async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut stopped: Stopped) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!("cannot listen: {error}"),

@@ -4,6 +4,8 @@ use super::probe::Probe;
 use crate::sites::StartedPod;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The states of a pod. Transitions:
@@ -68,6 +70,21 @@ pub struct Pod {
     pub reach: SocketAddr,
     /// Its identity at the site.
     pub id: String,
+    /// Digest of the image that it runs, at sites that run containers.
+    pub digest: Option<String>,
+    /// Becomes `Some` with a line that says how, when the pod is gone.
+    pub exited: watch::Receiver<Option<String>>,
+}
+
+impl Pod {
+    /// How it ended, if it has ended or does so within this time: what a caller is told whose
+    /// connection broke.
+    pub async fn death(&self, within: Duration) -> Option<String> {
+        let mut exited = self.exited.clone();
+        let told = exited.wait_for(Option::is_some);
+        let how = tokio::time::timeout(within, told).await.ok()?.ok()?;
+        how.clone()
+    }
 }
 
 /// An invocation that runs in a pod.
@@ -140,6 +157,8 @@ impl Entry {
             address: started.address,
             reach,
             id: started.id.clone(),
+            digest: started.digest.clone(),
+            exited: started.exited.clone(),
         });
         self.pod = Some(Arc::clone(&pod));
         pod

@@ -26,6 +26,9 @@ pub struct PodView {
     /// Process id, on process sites.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pid: Option<u32>,
+    /// Digest of the image that it runs, at sites that run containers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
     /// Version of the model it serves.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub model: Option<String>,
@@ -54,6 +57,7 @@ impl PodView {
             state: entry.state.name().to_owned(),
             address: pod.map(|pod| pod.address.to_string()),
             pid: pod.and_then(|pod| pod.id.parse().ok()),
+            digest: pod.and_then(|pod| pod.digest.clone()),
             model: entry.model.clone(),
             running: entry.running.len(),
             served: entry.served,

@@ -69,7 +69,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes of the head that came the head that a pod gets.
-pub(super) fn for_pod(head: &mut request::Parts, caller: &Caller, invocation: &HeaderValue) {
+pub(super) fn for_pod(head: &mut request::Parts, caller: &Caller) {
     let headers = &mut head.headers;
     headers.reserve(ADDED);
     // Who can take trailers says so to each neighbour.
@@ -95,7 +95,10 @@ pub(super) fn for_pod(head: &mut request::Parts, caller: &Caller, invocation: &H
     set(headers, FORWARDED_PROTO, || {
         Some(HeaderValue::from_static("http"))
     });
+}
 
+/// Tells the pod of the event that it works: who called may have done so himself.
+pub(super) fn tell_event(headers: &mut HeaderMap, invocation: &HeaderValue) {
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     set(headers, EVENT_ID, || Some(invocation.clone()));
     set(headers, EVENT_TYPE, || {
@@ -209,7 +212,8 @@ mod tests {
             ("event-type", "photo.taken"),
             ("expect", "100-continue"),
         ]);
-        for_pod(&mut head, &caller, &HeaderValue::from_static("id"));
+        for_pod(&mut head, &caller);
+        tell_event(&mut head.headers, &HeaderValue::from_static("id"));
         let time = head.headers.remove("event-time").expect("a time");
         assert!(humantime::parse_rfc3339(time.to_str().expect("text")).is_ok());
         let expected = headers(&[

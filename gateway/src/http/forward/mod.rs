@@ -39,8 +39,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use stoic_placement::Features;
 use tokio::time::Instant;
+
+/// A pod that broke its connection tells within this time how it died, if it did.
+const DEATH_IS_TOLD: Duration = Duration::from_millis(400);
 
 /// Bodies up to this size are kept until the answer begins, so that they can be sent once more.
 const REPLAYABLE: u64 = 256 * 1024;
@@ -87,7 +91,10 @@ pub(super) async fn forward(
         None => Kind::Plain,
     };
     rewrite(&mut head, path)?;
-    heads::for_pod(&mut head, caller, &invocation);
+    heads::for_pod(&mut head, caller);
+    if deployed.function.object.spec.tells_events() {
+        heads::tell_event(&mut head.headers, &invocation);
+    }
     match (&upgrade, kind) {
         (Some(upgrade), _) => upgrade.ask(&mut head.headers),
         (None, Kind::Http2) => for_http2(&mut head)?,
@@ -280,11 +287,16 @@ impl Tries<'_> {
                     return Err(failure.clone().into());
                 }
                 let condemned = silence.condemns();
+                let mut failure = silence.failure();
                 if condemned {
                     place.lease.condemn();
+                    if let Some(how) = place.lease.pod.death(DEATH_IS_TOLD).await {
+                        let what = failure.problem.detail.take().unwrap_or_default();
+                        failure.problem.detail = Some(format!("{what}; the pod ended: {how}"));
+                    }
                 }
                 Err(Failed {
-                    failure: silence.failure(),
+                    failure,
                     again: condemned.then_some(place.placed.runtime),
                 })
             }

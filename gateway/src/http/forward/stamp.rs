@@ -18,8 +18,12 @@ pub(in crate::http) struct Stamp<'a> {
     pub(in crate::http) emulated: &'a str,
 }
 
+/// Headers that are added at most.
+const MOST: usize = 9;
+
 /// Writes the `X-Stoic-*` headers and `Server-Timing`.
 pub(in crate::http) fn stamp(headers: &mut HeaderMap, stamp: &Stamp<'_>) {
+    headers.reserve(MOST);
     let mut put = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);

@@ -145,11 +145,13 @@ impl Inner {
                 return 0;
             }
         };
+        // Those that nobody knows any more have ended, and are only being cleared away.
+        let left = self.living.ids().len();
         join_all(own.iter().map(|(id, _)| self.remove(id))).await;
         self.secrets.clear_all_but(&self.name, &[]);
         if let Err(error) = self.docker.remove_network(&self.network.name).await {
             warn!(site = %self.name, network = %self.network.name, "cannot be removed: {error}");
         }
-        own.len()
+        left
     }
 }
