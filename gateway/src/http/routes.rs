@@ -55,7 +55,7 @@ async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> R
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, uri),
         Route::Models => functions::models(gateway, of).await,
-        Route::Logs => logs::logs(gateway, of, &uri),
+        Route::Logs => logs::logs(gateway, of, uri),
         Route::Secrets => secrets::collection(gateway).await,
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
