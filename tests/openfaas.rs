@@ -236,6 +236,7 @@ fn logs_are_one_object_a_line() {
         .get("/system/logs?follow=false&name=hi&namespace=openfaas-fn&tail=5")
         .ok();
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    assert!(answer.text().contains("listening"), "{}", answer.text());
     for line in answer.text().lines() {
         let line: Value = serde_json::from_str(line).expect("an object");
         assert_eq!((&line["name"], &line["instance"]), (&json!("hi"), &pod));
