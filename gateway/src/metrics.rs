@@ -70,6 +70,11 @@ struct OfRuntime {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFunction {
+    function: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Predictions {
     function: String,
     runtime: String,
@@ -109,6 +114,8 @@ pub struct Metrics {
     outcomes: Family<Predictions, Counter<f64, AtomicU64>>,
     cloud: Family<CloudSeconds, Counter<f64, AtomicU64>>,
     losers: Family<Losers, Histogram, fn() -> Histogram>,
+    /// Not shown: the sum of others.
+    beside: Family<OfFunction, Counter>,
 }
 
 /// The meters of one function on one runtime.
@@ -123,6 +130,12 @@ pub struct Meters {
 }
 
 impl Meters {
+    /// Invocations that ended well.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.cold.get() + self.warm.get()
+    }
+
     /// Counts an invocation that ended well.
     pub fn count(&self, start: Start, parts: &Parts) {
         match start {
@@ -273,6 +286,7 @@ impl Default for Metrics {
             within_90,
             absolute_errors,
             outcomes,
+            beside: Family::default(),
         }
     }
 }
@@ -341,10 +355,24 @@ impl Metrics {
             start: start.to_owned(),
         };
         self.invocations.get_or_create(&labels).inc();
+        self.beside(function).inc();
+    }
+
+    /// Invocations of a function that the meters of its runtimes do not count: failed, or shared by
+    /// several runtimes.
+    #[must_use]
+    pub fn beside_meters(&self, function: &str) -> u64 {
+        self.beside(function).get()
+    }
+
+    fn beside(&self, function: &str) -> Counter {
+        let function = function.to_owned();
+        self.beside.get_or_create(&OfFunction { function }).clone()
     }
 
     /// Counts a failure.
     pub fn failed(&self, function: &str, code: &str) {
+        self.beside(function).inc();
         self.failures
             .get_or_create(&Failures {
                 function: function.to_owned(),

@@ -19,10 +19,12 @@ mod pods;
 mod predict;
 mod quantity;
 mod runtimes;
+mod secret;
 mod up;
 mod watch;
 mod workload;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use failed::{BAD_INPUT, Failed};
 use std::process::ExitCode;
@@ -56,6 +58,9 @@ enum Command {
     /// List the pods
     #[command(visible_alias = "ps")]
     Pods(pods::Pods),
+    /// Keep, list and remove the secrets of functions
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// List the runtimes, their sites and the links to them
     Runtimes(runtimes::Runtimes),
     /// List invocations as they were predicted and as they went
@@ -82,12 +87,17 @@ enum Command {
 /// Runs the command line. Wrong input is one line on standard error and exit status 2.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
+    match arguments.command {
         Command::Up(up) => up.run(),
         Command::Demo(command) => drive(command.run()),
         Command::Function(command) => drive(command.run()),
         Command::Predict(command) => drive(command.run()),
         Command::Pods(command) => drive(command.run()),
+        Command::Secret(command) => drive(command.run()),
         Command::Runtimes(command) => drive(command.run()),
         Command::Measurements(command) => drive(command.run()),
         Command::Account(command) => drive(command.run()),
@@ -98,6 +108,21 @@ pub fn main() -> ExitCode {
         Command::Workload(command) => drive(command.run()),
         Command::Completions(command) => command.run(),
     }
+}
+
+/// Shows the help that was asked for, or what is wrong with the arguments, in one line.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    Failed::Input(line).report()
 }
 
 /// Runs a command until it ends or a signal ends it. Ending drops its connections, which cancels what

@@ -3,6 +3,7 @@
 //! Parsed and validated whole; inside the gateway a [`Function`] is always valid. Knows no site, no
 //! pool and no HTTP.
 
+pub mod amounts;
 mod object;
 mod registry;
 

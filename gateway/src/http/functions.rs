@@ -253,10 +253,8 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
             name: info.name.clone(),
             site: info.site.clone(),
             backend: gateway
-                .config
-                .sites
-                .get(&info.site)
-                .map_or_else(String::new, |site| site.backend.name()),
+                .site(&info.site)
+                .map_or_else(String::new, |site| site.backend().to_owned()),
             threads: config.map_or(0, |config| config.threads),
             precision: config.map_or_else(String::new, |config| config.precision.clone()),
             gpus: config.map_or(0, |config| config.gpus),

@@ -14,12 +14,15 @@ mod functions;
 mod invoke;
 mod logs;
 mod openapi;
+mod openfaas;
 mod routes;
+mod secrets;
 mod server;
 mod views;
 
 pub use body::Body;
 pub use openapi::OPENAPI;
+pub use secrets::SecretView;
 pub use server::Front;
 pub use views::{
     FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction,

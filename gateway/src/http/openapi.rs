@@ -9,6 +9,7 @@ mod tests {
     use super::OPENAPI;
     use crate::function::FunctionObject;
     use crate::history::{AccountRow, Measurement, ModelRecord, Parts, Race};
+    use crate::http::openfaas;
     use crate::http::routes::PATHS;
     use crate::http::{
         FunctionStatus, FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView,
@@ -47,6 +48,7 @@ mod tests {
         let described = document["paths"].as_object().expect("paths").keys();
         let described: BTreeSet<&str> = described.map(String::as_str).collect();
         let mut routes: BTreeSet<&str> = PATHS.iter().map(|(path, _)| *path).collect();
+        routes.extend(openfaas::PATHS.iter().map(|(path, _)| *path));
         routes.extend(["/function/{name}", "/function/{name}/{path}"]);
         assert_eq!(described, routes);
     }

@@ -2,7 +2,7 @@
 
 use super::answer::{failure, typed};
 use super::caller::Caller;
-use super::{Body, OPENAPI, functions, invoke, logs};
+use super::{Body, OPENAPI, functions, invoke, logs, openfaas, secrets};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -36,6 +36,10 @@ pub(super) async fn route(
 /// Answers a request to the gateway itself.
 async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> Response<Body> {
     let path = uri.path();
+    if let Some((route, of)) = find_in(openfaas::PATHS, path) {
+        let answered = openfaas::answer(gateway, route, of, request).await;
+        return answered.unwrap_or_else(|failed| failure(&failed));
+    }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     let Some((route, of)) = find(path) else {
         return failure(&Failure::new(
@@ -47,10 +51,12 @@ async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> R
     let answered = match route {
         Route::Functions => functions::collection(gateway, request).await,
         Route::Function => functions::one(gateway, of, request).await,
+        Route::Secret => secrets::one(gateway, of, request).await,
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, uri),
         Route::Models => functions::models(gateway, of).await,
-        Route::Logs => logs::logs(gateway, of, &uri),
+        Route::Logs => logs::logs(gateway, of, uri),
+        Route::Secrets => secrets::collection(gateway).await,
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
         Route::Measurements => functions::measurements(gateway, uri).await,
@@ -86,6 +92,8 @@ pub(super) enum Route {
     Predict,
     Models,
     Logs,
+    Secrets,
+    Secret,
     Runtimes,
     Pods,
     Measurements,
@@ -99,12 +107,14 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 16] = [
+pub(super) const PATHS: [(&str, Route); 18] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
     ("/v1/functions/{name}/models", Route::Models),
     ("/v1/functions/{name}/logs", Route::Logs),
+    ("/v1/secrets", Route::Secrets),
+    ("/v1/secrets/{name}", Route::Secret),
     ("/v1/runtimes", Route::Runtimes),
     ("/v1/pods", Route::Pods),
     ("/v1/measurements", Route::Measurements),
@@ -129,13 +139,17 @@ fn invocation(uri: &Uri) -> Option<(&str, Result<PathAndQuery, InvalidUri>)> {
         Some(b'?') => PathAndQuery::try_from(format!("/{inner}")),
         Some(_) => PathAndQuery::try_from(inner),
     };
-    Some((name, inner))
+    Some((openfaas::plain_name(name), inner))
 }
 
 /// The route of a path, and what stands in it for the name or id.
 fn find(path: &str) -> Option<(Route, &str)> {
+    find_in(&PATHS, path)
+}
+
+fn find_in<'a, R: Copy>(paths: &[(&str, R)], path: &'a str) -> Option<(R, &'a str)> {
     let path = path.trim_matches('/');
-    PATHS.iter().find_map(|(pattern, route)| {
+    paths.iter().find_map(|(pattern, route)| {
         let mut of = "";
         let mut segments = path.split('/');
         for wanted in pattern.trim_matches('/').split('/') {
@@ -159,6 +173,8 @@ mod tests {
         for (sent, name, inner) in [
             ("/function/f", "f", "/"),
             ("/function/f/", "f", "/"),
+            ("/function/f.openfaas-fn/a", "f", "/a"),
+            ("/function/f.other", "f.other", "/"),
             ("/function/f?", "f", "/?"),
             ("/function/f?x=/a/../b", "f", "/?x=/a/../b"),
             ("/function/f//a//", "f", "//a//"),

@@ -64,7 +64,7 @@ pub struct RuntimeView {
     pub name: String,
     /// Its site.
     pub site: String,
-    /// How the site runs its pods: `process`, `docker`, ...
+    /// What runs pods there: `process`, `docker`.
     #[serde(default)]
     pub backend: String,
     /// Threads a pod computes with.
