@@ -40,6 +40,8 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
     let answered = match route {
         Route::Functions => functions::collection(gateway, request).await,
         Route::Function => functions::one(gateway, of, request).await,
+        Route::Scale => functions::scale(gateway, of, request).await,
+        Route::Pod => functions::end_pod(gateway, of, request.method()),
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, &uri),
         Route::Models => functions::models(gateway, of).await,
@@ -79,6 +81,8 @@ pub(super) enum Route {
     Models,
     Runtimes,
     Pods,
+    Pod,
+    Scale,
     Measurements,
     Account,
     Result,
@@ -90,13 +94,15 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 15] = [
+pub(super) const PATHS: [(&str, Route); 17] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
     ("/v1/functions/{name}/models", Route::Models),
     ("/v1/runtimes", Route::Runtimes),
+    ("/v1/functions/{name}/scale", Route::Scale),
     ("/v1/pods", Route::Pods),
+    ("/v1/pods/{pod}", Route::Pod),
     ("/v1/measurements", Route::Measurements),
     ("/v1/account", Route::Account),
     ("/v1/invocations/{id}/result", Route::Result),
@@ -133,7 +139,9 @@ mod tests {
     #[test]
     fn every_path_finds_its_route_and_others_none() {
         for (pattern, route) in PATHS {
-            let path = pattern.replace("{name}", "hi").replace("{id}", "hi");
+            let path = ["{name}", "{id}", "{pod}"]
+                .iter()
+                .fold(pattern.to_owned(), |path, of| path.replace(of, "hi"));
             let of = if path == pattern { "" } else { "hi" };
             assert_eq!(find(&path), Some((route, of)), "{path}");
             assert_eq!(find(&format!("{path}/")), Some((route, of)), "{path}/");
@@ -141,7 +149,7 @@ mod tests {
         for path in [
             "/v1",
             "/v1/functions//predict",
-            "/v1/pods/x",
+            "/v1/pods/x/y",
             "/v2/pods",
             "/index.html",
         ] {

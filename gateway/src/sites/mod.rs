@@ -5,6 +5,7 @@
 mod delays;
 mod log_file;
 mod logs;
+mod memory;
 mod orphans;
 mod pod;
 mod process;
@@ -15,6 +16,7 @@ pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
 pub use process::ProcessSite;
 
 use crate::function::FunctionSpec;
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -53,6 +55,12 @@ pub trait Site: Send + Sync + std::fmt::Debug {
 
     /// Ends every pod of this gateway that is left here; says how many there were.
     fn remove_orphans(&self) -> SiteFuture<'_, usize>;
+
+    /// Bytes of memory that each of these pods holds: its own, and its share of what it has in common
+    /// with others. Pods of which the site knows nothing are left out.
+    fn memory<'a>(&'a self, _ids: &'a [String]) -> SiteFuture<'a, HashMap<String, u64>> {
+        Box::pin(async { HashMap::new() })
+    }
 
     /// What the pod of this name wrote; none where the site knows no such pod.
     ///

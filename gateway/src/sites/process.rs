@@ -5,11 +5,12 @@
 
 use super::{
     Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
-    log_file, orphans,
+    log_file, memory, orphans,
 };
 use crate::function::FunctionSpec;
 use crate::link;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -227,6 +228,15 @@ impl Site for ProcessSite {
                 pods: Vec::new(),
                 ended: orphans::remove(&self.gateway_id),
             }
+        })
+    }
+
+    fn memory<'a>(&'a self, ids: &'a [String]) -> SiteFuture<'a, HashMap<String, u64>> {
+        let groups: Vec<u32> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || memory::of_groups(&groups)).await;
+            let found = found.unwrap_or_default().into_iter();
+            found.map(|(id, bytes)| (id.to_string(), bytes)).collect()
         })
     }
 
