@@ -1,32 +1,33 @@
 //! The assembled gateway: what every room shares. It deploys and removes functions, and records what
 //! happened; invocations go through [`crate::requester`].
 
+mod pods;
+mod rollover;
+mod warmer;
+
+pub use pods::Scaled;
+
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
 use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Registry};
 use crate::history::{DeploymentRecord, History, Measurement};
-use crate::link::{self, EmulatedLink};
+use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
-use crate::pods::{Deployment, DeploymentSink, Pod, Pool, PoolOptions, Warmer};
+use crate::pods::{Deployment, DeploymentSink, Pace, Pool, PoolOptions, Standbys, Warmer};
 use crate::requester::bootstrap;
 use crate::runnable::Deployed;
 use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
 use crate::secrets::Secrets;
-use crate::sites::{AdoptedPod, PodSpec, Site, SiteFuture};
-use crate::storage::{Stores, URL_LIFE};
-use anyhow::bail;
-use bytes::Bytes;
-use http::Method;
+use crate::sites::{AdoptedPod, PodSpec, Site};
+use crate::storage::Stores;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use stoic_protocol::{ModelRef, env, paths};
+use stoic_protocol::env;
 use tracing::{info, warn};
-
-/// Longest time a pod may take to load a model.
-const WARM_TIMEOUT: Duration = Duration::from_secs(300);
+use warmer::ModelWarmer;
 
 /// Newest deployments of a version that its pools are told of: more than a day of probes.
 const RECALLED: u32 = 8000;
@@ -59,7 +60,14 @@ pub struct Gateway {
     /// Pods of an earlier life, with their sites, that no pool has claimed yet.
     adoptable: Mutex<Vec<(String, AdoptedPod)>>,
     warmer: Arc<dyn Warmer>,
-    deploying: tokio::sync::Mutex<()>,
+    /// Deployments and removals of one function follow one another.
+    turns: Mutex<HashMap<String, Arc<rollover::Turn>>>,
+    /// Versions that are not in force and have pods: those that come up, and those that finish.
+    beside: Mutex<Vec<Arc<Deployed>>>,
+    /// How many pods start at the same time on this machine.
+    pace: Arc<Pace>,
+    /// Holds the memory of standbys to a limit, where one is configured.
+    standbys: Option<Standbys>,
     training: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -113,6 +121,7 @@ impl Gateway {
             adoptable,
             secrets,
         } = parts;
+        let standbys = config.standbys.memory.map(Standbys::new);
         Arc::new_cyclic(|gateway| Self {
             config,
             functions,
@@ -130,36 +139,15 @@ impl Gateway {
             warmer: Arc::new(ModelWarmer {
                 gateway: gateway.clone(),
             }),
-            deploying: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
+            beside: Mutex::default(),
+            pace: Arc::default(),
+            standbys,
             training: Mutex::default(),
         })
     }
 
-    /// Deploys a function: checked, stored, its standbys started. The same object again changes nothing.
-    ///
-    /// # Errors
-    /// The object names unknown runtimes, its command cannot be started, or the disk says no.
-    pub async fn deploy(
-        self: &Arc<Self>,
-        object: FunctionObject,
-    ) -> Result<Arc<Deployed>, Failure> {
-        object.validate()?;
-        self.check_runtimes(&object).await?;
-        let _one_at_a_time = self.deploying.lock().await;
-        let name = object.metadata.name.clone();
-        let current = self.functions.get(&name);
-        if let Some(current) = current
-            .as_ref()
-            .filter(|current| current.function.object == object)
-        {
-            return Ok(Arc::clone(current));
-        }
-        let created = current.map_or_else(unix_now, |current| current.function.created);
-        self.history.put_function(&object, created).await?;
-        self.start(object, created).await
-    }
-
-    /// Puts a stored function in force.
+    /// Puts a stored function in force, with the pods of an earlier life that serve it.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -167,6 +155,25 @@ impl Gateway {
         self: &Arc<Self>,
         object: FunctionObject,
         created: f64,
+    ) -> Result<Arc<Deployed>, Failure> {
+        let deployed = self.prepare(object, created, None).await?;
+        for (pool, info) in deployed.pools().iter().zip(self.scheduler.runtimes()) {
+            let Some(pool) = pool else { continue };
+            for pod in self.claim(&deployed.function, info) {
+                pool.adopt(pod);
+            }
+        }
+        self.put_in_force(&deployed);
+        Ok(deployed)
+    }
+
+    /// A function with its pools, in which nothing is started yet; or with those of a version that is the
+    /// same.
+    async fn prepare(
+        self: &Arc<Self>,
+        object: FunctionObject,
+        created: f64,
+        same: Option<&Deployed>,
     ) -> Result<Arc<Deployed>, Failure> {
         let newest = self
             .history
@@ -179,39 +186,25 @@ impl Gateway {
             key: record.key,
         });
         let function = Function::new(object, model, created);
-        let (name, version) = (function.name().to_owned(), function.version.clone());
-        let pools = self
-            .scheduler
-            .runtimes()
+        let runtimes = self.scheduler.runtimes();
+        let pools = match same {
+            Some(same) => same.pools().to_vec(),
+            None => runtimes
+                .iter()
+                .map(|info| {
+                    self.runs(&function, info)
+                        .then(|| self.pool(&function, info))
+                })
+                .collect(),
+        };
+        let meters = runtimes
             .iter()
-            .map(|info| {
-                self.runs(&function, info)
-                    .then(|| self.pool(&function, info))
-            })
-            .collect();
-        let meters = self
-            .scheduler
-            .runtimes()
-            .iter()
-            .map(|info| self.metrics.meters(&name, &info.name))
+            .map(|info| self.metrics.meters(function.name(), &info.name))
             .collect();
         let deployed = Arc::new(Deployed::new(function, pools, meters));
-        self.recall_deployments(&deployed).await?;
-        let former = self.functions.put(Arc::clone(&deployed));
-        for pool in deployed.pools().iter().flatten() {
-            pool.maintain();
+        if same.is_none() {
+            self.recall_deployments(&deployed).await?;
         }
-        if let Some(former) = former {
-            // What runs on the former version ends there.
-            let grace = former.function.object.spec.timeout;
-            let gateway = Arc::clone(self);
-            self.runtime.spawn(async move {
-                former.close(grace).await;
-                gateway.retire(&former.function);
-            });
-        }
-        info!(function = %name, %version, "function deployed");
-        self.bootstrap(&deployed);
         Ok(deployed)
     }
 
@@ -227,40 +220,6 @@ impl Gateway {
                 .await;
             bootstrap::run(gateway, Arc::clone(&deployed)).await;
         });
-    }
-
-    /// Removes a function: no new invocation, what runs may finish within the grace.
-    ///
-    /// # Errors
-    /// There is none of this name, or the disk says no.
-    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
-        let _one_at_a_time = self.deploying.lock().await;
-        let was_stored = self.history.delete_function(name).await?;
-        let former = self.functions.remove(name);
-        if !was_stored && former.is_none() {
-            return Err(Failure::unknown_function(name));
-        }
-        if let Some(former) = former {
-            let grace = self.config.deployment.grace;
-            let gateway = Arc::clone(self);
-            self.runtime.spawn(async move {
-                former.close(grace).await;
-                gateway.retire(&former.function);
-            });
-        }
-        info!(function = %name, "function removed");
-        Ok(())
-    }
-
-    /// Tells every site that a version has no pods any more, unless it was deployed again meanwhile.
-    fn retire(&self, former: &Function) {
-        let current = self.functions.get(former.name());
-        if current.is_some_and(|current| current.function.version == former.version) {
-            return;
-        }
-        for site in self.sites.values() {
-            site.retire(former.name(), &former.version);
-        }
     }
 
     /// Takes the pods of an earlier life that serve this function version on this runtime: called by
@@ -440,6 +399,8 @@ impl Gateway {
             attempts: self.config.deployment.attempts,
             backoff: self.config.deployment.backoff,
             grace: self.config.deployment.grace,
+            warmup: spec.warmup.clone(),
+            pace: (!info.deployment_emulated).then(|| Arc::clone(&self.pace)),
             watch: (info.remote && self.config.inquisitor.enabled)
                 .then(|| self.config.inquisitor.probes()),
             clock: self.clock,
@@ -523,12 +484,7 @@ impl Gateway {
     /// The text of `/metrics`.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        let pods: Vec<_> = self
-            .functions
-            .all()
-            .iter()
-            .flat_map(|deployed| deployed.pods())
-            .collect();
+        let pods = self.pods();
         let rows = pods.iter().map(|pod| {
             (
                 pod.function.as_str(),
@@ -552,9 +508,8 @@ impl Gateway {
 
     /// Ends every pod; what runs may finish within the grace.
     pub async fn close(&self, grace: Duration) {
-        let functions = self.functions.all();
-        futures_util::future::join_all(functions.iter().map(|deployed| deployed.close(grace)))
-            .await;
+        let all = self.all_versions();
+        futures_util::future::join_all(all.iter().map(|deployed| deployed.close(grace))).await;
         for (name, site) in &self.sites {
             let left = site.remove_orphans().await;
             if left > 0 {
@@ -590,61 +545,4 @@ fn pod_env(
         all.insert(env::DEVICES.to_owned(), devices);
     }
     all
-}
-
-/// Has pods load published models from the store of their own site.
-#[derive(Debug)]
-struct ModelWarmer {
-    gateway: std::sync::Weak<Gateway>,
-}
-
-impl Warmer for ModelWarmer {
-    fn warm<'a>(
-        &'a self,
-        site: &'a str,
-        pod: &'a Pod,
-        model: &'a PublishedModel,
-    ) -> SiteFuture<'a, anyhow::Result<()>> {
-        Box::pin(async move {
-            let Some(gateway) = self.gateway.upgrade() else {
-                return Ok(());
-            };
-            let url = gateway
-                .stores
-                .site(site)?
-                .presign_get(&model.key, URL_LIFE)
-                .await?;
-            let told = ModelRef {
-                version: model.version.clone(),
-                url,
-            };
-            let body = serde_json::to_vec(&told)?;
-            let load = link::exchange(
-                pod.reach,
-                Method::PUT,
-                paths::MODEL,
-                Some("application/json"),
-                Bytes::from(body),
-                1 << 20,
-            );
-            let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
-            match answer.status().as_u16() {
-                // 404: a function that takes no models.
-                200..=299 => {
-                    if let Some(site) = gateway.site(site) {
-                        site.took_model(&pod.id, told).await;
-                    }
-                    Ok(())
-                }
-                404 => Ok(()),
-                status => bail!(
-                    "the pod answered {status}: {}",
-                    String::from_utf8_lossy(answer.body())
-                        .chars()
-                        .take(300)
-                        .collect::<String>()
-                ),
-            }
-        })
-    }
 }

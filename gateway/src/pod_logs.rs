@@ -173,7 +173,8 @@ fn logged(folder: &Path, prefix: &str) -> Vec<(SystemTime, String)> {
     let pod = |entry: std::fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
         let name = name.strip_suffix(".log")?;
-        name.strip_prefix(prefix)?.parse::<u64>().ok()?;
+        let number = name.strip_prefix(prefix)?.rsplit('-').next()?;
+        number.parse::<u64>().ok()?;
         Some((entry.metadata().ok()?.modified().ok()?, name.to_owned()))
     };
     entries.flatten().filter_map(pod).collect()

@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use stoic_store::Credentials;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 /// How often pools are brought to what they should be.
@@ -69,12 +70,13 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         let mut signals = Signals::new().context("cannot await signals")?;
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
+        let memory = tokio::spawn(keep_memory(Arc::clone(&gateway)));
         let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
         let inquisitor = tokio::spawn(inquire(&gateway));
         let links = tokio::spawn(watch_links(Arc::downgrade(&gateway)));
         signals.next().await;
         info!("stopping: requests may finish; a second signal ends them");
-        for background in [expiry, inquisitor, links] {
+        for background in [expiry, inquisitor, links, memory] {
             background.abort();
         }
         let grace = gateway.config.deployment.grace;
@@ -296,11 +298,16 @@ async fn keep(gateway: Arc<Gateway>) {
     let mut tick = tokio::time::interval(KEEP_EVERY);
     loop {
         tick.tick().await;
-        for deployed in gateway.functions.all() {
-            for pool in deployed.pools().iter().flatten() {
-                pool.maintain();
-            }
-        }
+        gateway.keep_pods();
+    }
+}
+
+async fn keep_memory(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(KEEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gateway.keep_memory().await;
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub placement: PlacementConfig,
     /// Deployment of pods.
     pub deployment: DeploymentConfig,
+    /// Standbys of all functions together.
+    pub standbys: StandbysConfig,
     /// Probing of deployment times in the background.
     pub inquisitor: InquisitorConfig,
     /// Probing of the links to the sites.
@@ -121,6 +123,17 @@ pub struct DeploymentConfig {
     /// How long a pod that is told to stop may finish its work.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+}
+
+/// Standbys of all functions together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StandbysConfig {
+    /// Most memory that idle pods on this host may hold together; absent: any. When they hold more, those
+    /// that were useful least recently are ended, whatever function they belong to; what runs never is,
+    /// and the standbys of a function's `min` only after all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
 }
 
 /// The inquisitor (paper, sections 3.4.2 and 3.7): deploys the runtimes that are not at home, runs
@@ -346,6 +359,7 @@ impl Default for Config {
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
+            standbys: StandbysConfig::default(),
             inquisitor: InquisitorConfig::default(),
             link: LinkConfig::default(),
             sites: default_sites(),
@@ -619,6 +633,8 @@ mod tests {
             ("[inquisitor]\nevery = \"1ms\"", "inquisitor.every"),
             ("[inquisitor]\ntimeout = \"2days\"", "inquisitor.timeout"),
             ("[link]\nsize = \"1 GiB\"", "link.size"),
+            ("[standbys]\nmemory = \"0 B\"", "standbys.memory"),
+            ("[standbys]\nmemry = \"4 GiB\"", "did you mean `memory`"),
             ("[deployment]\nattempts = 40", "at most 20"),
             ("[placement]\nmin_chance = 1.5", "placement.min_chance"),
             ("[placement]\nprice_weight = -1.0", "placement.price_weight"),

@@ -131,6 +131,9 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.standbys.memory.is_some_and(|size| size.as_u64() == 0) {
+            return refuse("standbys.memory: must be more than zero".to_owned());
+        }
         let inquisitor = &self.inquisitor;
         let lengths = [
             ("http.head_timeout", self.http.head_timeout),

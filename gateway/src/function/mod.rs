@@ -9,7 +9,7 @@ mod registry;
 
 pub use object::{
     BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, Metadata, Pull, QueueSpec,
-    Resources, Standby,
+    Resources, Standby, Warmup,
 };
 pub use registry::{Function, PublishedModel, Registry, Runnable};
 

@@ -8,6 +8,7 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 mod tests {
     use super::OPENAPI;
     use crate::function::FunctionObject;
+    use crate::gateway::Scaled;
     use crate::history::{AccountRow, Measurement, ModelRecord, Parts, Race};
     use crate::http::openfaas;
     use crate::http::routes::PATHS;
@@ -16,7 +17,7 @@ mod tests {
     };
     use crate::pods::{LastDeployment, LastProbe, PodView, Standing};
     use crate::requester::events::Event;
-    use crate::runnable::Bootstrap;
+    use crate::runnable::{Bootstrap, Rollout};
     use crate::scheduler::{
         Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RecentAccuracy,
         RunningView, RuntimeEstimate,
@@ -262,7 +263,7 @@ mod tests {
     fn views_are_as_described() {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
             annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
-            {edge: 1}, resources: {cpu: 1.5, memory: 64Mi}}";
+            {edge: {min: 1, window: 1m}}, warmup: {body: x, contentType: text/plain}, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);
         let status = FunctionStatus {
@@ -271,6 +272,12 @@ mod tests {
             ready: 1,
             pods: 1,
             created: 1.5,
+            rollout: Some(Rollout {
+                state: "failed".to_owned(),
+                version: text(),
+                reason: text(),
+                at: 1.5,
+            }),
             bootstrap: Bootstrap {
                 state: "running".to_owned(),
                 done: 1,
@@ -347,8 +354,18 @@ mod tests {
                 served: 1,
                 probe: false,
                 stages: [("exec".to_owned(), 0.5)].into(),
+                memory_bytes: Some(1),
+                note: Some(text()),
                 age_s: 0.5,
                 state_age_s: 0.5,
+            },
+        );
+        check(
+            "Scaled",
+            &Scaled {
+                function: text(),
+                replicas: 1,
+                runtimes: vec![text()],
             },
         );
         check(

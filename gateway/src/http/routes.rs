@@ -52,6 +52,8 @@ async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> R
         Route::Functions => functions::collection(gateway, request).await,
         Route::Function => functions::one(gateway, of, request).await,
         Route::Secret => secrets::one(gateway, of, request).await,
+        Route::Scale => functions::scale(gateway, of, request).await,
+        Route::Pod => functions::end_pod(gateway, of, request.method()),
         _ if !get => Err(functions::method("GET")),
         Route::Predict => functions::predict(gateway, of, uri),
         Route::Models => functions::models(gateway, of).await,
@@ -96,6 +98,8 @@ pub(super) enum Route {
     Secret,
     Runtimes,
     Pods,
+    Pod,
+    Scale,
     Measurements,
     Account,
     Result,
@@ -107,7 +111,7 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 18] = [
+pub(super) const PATHS: [(&str, Route); 20] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
@@ -116,7 +120,9 @@ pub(super) const PATHS: [(&str, Route); 18] = [
     ("/v1/secrets", Route::Secrets),
     ("/v1/secrets/{name}", Route::Secret),
     ("/v1/runtimes", Route::Runtimes),
+    ("/v1/functions/{name}/scale", Route::Scale),
     ("/v1/pods", Route::Pods),
+    ("/v1/pods/{pod}", Route::Pod),
     ("/v1/measurements", Route::Measurements),
     ("/v1/account", Route::Account),
     ("/v1/invocations/{id}/result", Route::Result),
@@ -205,7 +211,9 @@ mod tests {
     #[test]
     fn every_path_finds_its_route_and_others_none() {
         for (pattern, route) in PATHS {
-            let path = pattern.replace("{name}", "hi").replace("{id}", "hi");
+            let path = ["{name}", "{id}", "{pod}"]
+                .iter()
+                .fold(pattern.to_owned(), |path, of| path.replace(of, "hi"));
             let of = if path == pattern { "" } else { "hi" };
             assert_eq!(find(&path), Some((route, of)), "{path}");
             assert_eq!(find(&format!("{path}/")), Some((route, of)), "{path}/");
@@ -213,7 +221,7 @@ mod tests {
         for path in [
             "/v1",
             "/v1/functions//predict",
-            "/v1/pods/x",
+            "/v1/pods/x/y",
             "/v2/pods",
             "/index.html",
         ] {

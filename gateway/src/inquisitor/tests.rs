@@ -125,6 +125,14 @@ impl Warmer for NoModels {
     ) -> SiteFuture<'a, anyhow::Result<()>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn first<'a>(
+        &'a self,
+        _reach: SocketAddr,
+        _warmup: &'a crate::function::Warmup,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 struct Watched {
@@ -175,6 +183,8 @@ fn watched(config: &InquisitorConfig, script: &[Ends]) -> Watched {
         attempts: 10,
         backoff: Duration::from_millis(100),
         grace: Duration::from_secs(1),
+        warmup: None,
+        pace: None,
         watch: config.enabled.then(|| config.probes()),
         clock: Clock::starting_at(6.0 * 3600.0),
     };

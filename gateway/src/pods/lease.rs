@@ -69,6 +69,7 @@ impl Pool {
         })?;
         let pod = entry.pod.clone()?;
         let id = self.leases.fetch_add(1, Ordering::Relaxed);
+        state.running += 1;
         entry.running.push(Running {
             lease: id,
             begun: now,
@@ -108,9 +109,12 @@ impl Pool {
             let mut state = self.state.lock();
             let now = Instant::now();
             let model = state.model.as_ref().map(|model| model.version.clone());
+            state.note_demand(now);
+            state.running -= 1;
             if let Some(entry) = state.pods.iter_mut().find(|entry| entry.name == pod.name) {
                 entry.running.retain(|running| running.lease != id);
                 entry.served += 1;
+                entry.useful = now;
                 if entry.running.is_empty() {
                     match entry.state {
                         PodState::Busy if entry.model != model => {

@@ -1,7 +1,8 @@
 //! What a pool is made of.
 
+use super::Pace;
 use crate::clock::Clock;
-use crate::function::Standby;
+use crate::function::{Standby, Warmup};
 use crate::link::EmulatedLink;
 use crate::sites::{PodSpec, Site};
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub struct PoolOptions {
     pub grace: Duration,
     /// How the inquisitor watches it; none where it does not.
     pub watch: Option<ProbeConfig>,
+    /// The request that each pod answers before it counts as ready.
+    pub warmup: Option<Warmup>,
+    /// How many pods start at the same time on the site's machine; none where it is no matter.
+    pub pace: Option<Arc<Pace>>,
     /// The clock of its watch.
     pub clock: Clock,
 }

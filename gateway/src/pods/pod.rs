@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The states of a pod. Transitions:
 ///
-/// - `Deploying -> Warming`: the site says that it answers.
-/// - `Deploying -> Gone`: it could not be started.
+/// - `Deploying -> Warming`: the site says that it answers, and it has answered its first request where
+///   its function declares one; or it was found up, from an earlier life of the gateway.
+/// - `Deploying -> Gone`: it could not be started, or was ended before it answered.
 /// - `Warming -> Idle`: the newest model is loaded, the function has run once.
 /// - `Idle -> Busy`: a lease was given; `Busy -> Idle`: the last lease came back.
 /// - `Idle -> Warming`: a newer model was published.
-/// - `Idle | Busy | Warming -> Draining`: scaled down, replaced or removed; takes nothing new.
+/// - `Idle | Busy | Warming -> Draining`: scaled down, ended for the memory it holds, replaced or removed;
+///   takes nothing new.
 /// - `Draining -> Gone`: its last lease came back and it was stopped.
 /// - `Warming -> Draining`: it was the inquisitor's probe, and its time is known; a probe never serves.
 /// - any `-> Gone`: it died.
@@ -122,6 +125,14 @@ pub(super) struct Entry {
     pub(super) probe: Option<Probe>,
     /// On its way, and nobody wants it any more.
     pub(super) unwanted: bool,
+    /// Cancelled when it is ended before it is ready: whoever starts it lets go of it.
+    pub(super) ended: CancellationToken,
+    /// When it last was useful: became ready, or ended an invocation.
+    pub(super) useful: Instant,
+    /// Bytes that it holds, and when that was measured.
+    pub(super) memory: Option<(u64, Instant)>,
+    /// What is to be said of it beside its state.
+    pub(super) note: Option<String>,
 }
 
 impl Entry {
@@ -140,6 +151,10 @@ impl Entry {
             standby,
             probe: None,
             unwanted: false,
+            ended: CancellationToken::new(),
+            useful: now,
+            memory: None,
+            note: None,
         }
     }
 

@@ -6,6 +6,7 @@ mod delays;
 mod docker;
 mod log_file;
 mod logs;
+mod memory;
 mod orphans;
 mod pod;
 mod process;
@@ -19,6 +20,7 @@ pub use process::ProcessSite;
 
 use crate::function::FunctionSpec;
 use crate::secrets::Secrets;
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -82,6 +84,12 @@ pub trait Site: Send + Sync + std::fmt::Debug {
 
     /// Ends every pod of this gateway that is left here; says how many there were.
     fn remove_orphans(&self) -> SiteFuture<'_, usize>;
+
+    /// Bytes of memory that each of these pods holds: its own, and its share of what it has in common
+    /// with others. Pods of which the site knows nothing are left out.
+    fn memory<'a>(&'a self, _ids: &'a [String]) -> SiteFuture<'a, HashMap<String, u64>> {
+        Box::pin(async { HashMap::new() })
+    }
 
     /// What the pod of this name wrote; none where the site knows no such pod.
     ///

@@ -208,7 +208,12 @@ fn standby(labels: &BTreeMap<String, String>) -> Result<Standby, Failure> {
         let detail = format!("{max} must be at least 1 and at least {SCALE_MIN}, {min}");
         return Err(invalid(SCALE_MAX, &detail));
     }
-    Ok(Standby { min, max, idle })
+    Ok(Standby {
+        min,
+        max,
+        idle,
+        ..Standby::default()
+    })
 }
 
 fn concurrency(spec: &FunctionSpec) -> Result<u32, Failure> {

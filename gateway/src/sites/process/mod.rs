@@ -11,7 +11,7 @@ mod zygote;
 
 use super::{
     Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
-    check_secrets, last_line_of, log_file, orphans,
+    check_secrets, last_line_of, log_file, memory, orphans,
     ready::{await_ready, exited_early, known, never_ready, told_stages},
 };
 use crate::function::{FunctionSpec, Isolation};
@@ -19,6 +19,7 @@ use crate::secrets::Secrets;
 use executable::Executable;
 use launch::{Launched, Launcher, Order, watched};
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -279,6 +280,15 @@ impl Site for ProcessSite {
                 pods: Vec::new(),
                 ended,
             }
+        })
+    }
+
+    fn memory<'a>(&'a self, ids: &'a [String]) -> SiteFuture<'a, HashMap<String, u64>> {
+        let groups: Vec<u32> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || memory::of_groups(&groups)).await;
+            let found = found.unwrap_or_default().into_iter();
+            found.map(|(id, bytes)| (id.to_string(), bytes)).collect()
         })
     }
 
