@@ -90,7 +90,7 @@ fn containers_that_never_serve_are_told_by_what_they_did() {
     let image = engine.odd("stoic-test-never:1", "one");
     let gateway = start(&engine);
     for (mode, words) in [
-        ("exits", ["exit status 7", "cannot go on"]),
+        ("exits", ["exit status 7", "its last line was"]),
         ("silent", ["did not answer 200", "odd server, mode silent"]),
         ("hangs", ["did not answer 200", "odd server, mode hangs"]),
         (
