@@ -8,9 +8,10 @@ use std::io::copy;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use stoic_tests::{Engine, Gateway, Launch, echo, until};
+use stoic_tests::{Engine, Gateway, Launch, binary, echo, until};
 use tempfile::TempDir;
 
 const DOCKER: &str = r#"
@@ -43,12 +44,53 @@ fn start(engine: &Engine) -> Gateway {
 }
 
 #[test]
+fn sites_are_chosen_on_the_command_line_and_an_engine_that_is_absent_is_said() {
+    let up = |arguments: &[&str]| {
+        let mut command = Command::new(binary("stoic"));
+        let output = command
+            .args(["up", "--print-config"])
+            .args(arguments)
+            .env_remove("STOIC_CONFIG")
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+        (output.status.code(), text.concat())
+    };
+    let (code, text) = up(&["--site", "edge=docker", "--site", "cloud=process"]);
+    assert_eq!(
+        (code, text.matches("backend = \"docker\"").count()),
+        (Some(0), 1),
+        "{text}"
+    );
+    let (code, text) = up(&["--site", "nowhere=docker"]);
+    assert!(code == Some(2) && text.contains("cloud, edge"), "{text}");
+    let (code, text) = up(&["--site", "edge=podman"]);
+    assert!(
+        code == Some(2) && text.contains("process, docker"),
+        "{text}"
+    );
+
+    let absent = "[sites.edge]\nbackend = \"docker\"\n[sites.edge.docker]\nhost = \"unix:///nowhere/engine.sock\"\n[runtimes.edge]\nsite = \"edge\"\n";
+    let exit = Launch::default().config(absent).fail();
+    assert_eq!(exit.code, Some(1), "{}", exit.errors);
+    let said = exit.errors.lines().last().unwrap_or_default();
+    assert!(
+        said.contains("site edge") && said.contains("unix:///nowhere/engine.sock"),
+        "{said}"
+    );
+    let misplaced = "[sites.edge]\n[sites.edge.docker]\n[runtimes.edge]\nsite = \"edge\"\n";
+    let exit = Launch::default().config(misplaced).fail();
+    assert_eq!(exit.code, Some(2), "{}", exit.errors);
+    assert!(exit.errors.contains("sites.edge.docker"), "{}", exit.errors);
+}
+
+#[test]
 fn containers_that_never_serve_are_told_by_what_they_did() {
     let Some(engine) = Engine::find() else { return };
     let image = engine.odd("stoic-test-never:1", "one");
     let gateway = start(&engine);
     for (mode, words) in [
-        ("exits", ["exit status 7", "cannot go on"]),
+        ("exits", ["exit status 7", "its last line was"]),
         ("silent", ["did not answer 200", "odd server, mode silent"]),
         ("hangs", ["did not answer 200", "odd server, mode hangs"]),
         (

@@ -19,7 +19,7 @@ use crate::requester::bootstrap;
 use crate::runnable::Deployed;
 use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
 use crate::secrets::Secrets;
-use crate::sites::{AdoptedPod, PodSpec, Site};
+use crate::sites::{AdoptedPod, PodSpec, Site, StartError};
 use crate::storage::Stores;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -319,9 +319,14 @@ impl Gateway {
             }
             used += 1;
             if let Some(site) = self.sites.get(&info.site) {
-                site.check(&self.pod_spec(&function, info))
-                    .await
-                    .map_err(|error| Failure::new(400, error.code(), error.to_string()))?;
+                site.check(&self.pod_spec(&function, info)).await.map_err(
+                    |error| match &error {
+                        StartError::Engine(text) => {
+                            Failure::new(503, error.code(), text.clone()).retry_after(5)
+                        }
+                        _ => Failure::new(400, error.code(), error.to_string()),
+                    },
+                )?;
             }
         }
         if used > 0 {
