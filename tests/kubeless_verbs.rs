@@ -172,6 +172,19 @@ fn standby_goes_to_the_first_runtime_that_can_run_it() {
 }
 
 #[test]
+fn a_function_is_scaled() {
+    let gateway = Gateway::start();
+    let deploy = "fn deploy --name hi --command stoic-echo --standby edge=1 --max 3";
+    done(&stoic(&gateway, &deploy.split(' ').collect::<Vec<_>>()));
+    let said = done(&stoic(&gateway, &["fn", "scale", "hi", "3", "--runtime", "edge"]));
+    assert!(said.contains("3 pods") && said.contains("edge"), "{said}");
+    gateway.until_idle("hi", 3);
+    done(&stoic(&gateway, &["function", "scale", "hi", "0"]));
+    gateway.until_idle("hi", 0);
+    refused(&stoic(&gateway, &["fn", "scale", "hi", "1", "-r", "none"]));
+}
+
+#[test]
 fn top_tells_what_pods_do() {
     let gateway = Gateway::start();
     done(&stoic(

@@ -137,6 +137,24 @@ fn labels_say_how_many_pods_are_kept() {
 }
 
 #[test]
+fn a_function_is_scaled_up_and_to_none() {
+    let gateway = Gateway::start();
+    let body = deployment("hi", json!({"labels": {"com.openfaas.scale.max": "3"}}));
+    send(&gateway, "POST", "/system/functions", &body).ok();
+    until_available(&gateway, "hi", 1);
+    for replicas in [3, 0] {
+        let scale = json!({"serviceName": "hi", "replicas": replicas, "namespace": "openfaas-fn"});
+        let answer = send(&gateway, "POST", "/system/scale-function/hi", &scale);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        until_available(&gateway, "hi", replicas);
+    }
+    let other = json!({"serviceName": "other", "replicas": 1});
+    send(&gateway, "POST", "/system/scale-function/hi", &other).problem(400, "scale_invalid");
+    let none = json!({"serviceName": "none", "replicas": 1});
+    send(&gateway, "POST", "/system/scale-function/none", &none).problem(404, "unknown_function");
+}
+
+#[test]
 fn secrets_are_kept_named_read_by_pods_and_never_shown() {
     let gateway = Gateway::start();
     let secret = |value: &str| json!({"name": "token", "namespace": "openfaas-fn", "value": value});

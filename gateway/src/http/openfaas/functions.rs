@@ -21,6 +21,16 @@ struct Removal {
     namespace: Option<String>,
 }
 
+/// What `POST /system/scale-function/{name}` carries.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scale {
+    service_name: Option<String>,
+    replicas: u32,
+    namespace: Option<String>,
+}
+
+
 /// `GET`, `POST`, `PUT` and `DELETE /system/functions`.
 pub(super) async fn collection(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
     match *request.method() {
@@ -90,4 +100,18 @@ pub(super) fn one(gateway: &Gateway, name: &str, uri: &Uri) -> Answer {
         StatusCode::OK,
         &FunctionStatus::of(gateway, &deployed),
     ))
+}
+
+/// `POST /system/scale-function/{name}`.
+pub(super) async fn scale(gateway: &Gateway, name: &str, request: Request<Incoming>) -> Answer {
+    check_query_namespace(request.uri())?;
+    let scale: Scale = read(request).await?;
+    check_namespace(scale.namespace.as_deref())?;
+    let name = plain_name(name);
+    if let Some(other) = scale.service_name.filter(|other| other != name && !other.is_empty()) {
+        let detail = format!("the path says `{name}`, serviceName says `{other}`");
+        return Err(Failure::new(400, "scale_invalid", detail));
+    }
+    gateway.scale(name, scale.replicas, None)?;
+    Ok(empty(StatusCode::ACCEPTED))
 }

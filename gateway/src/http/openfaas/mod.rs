@@ -34,6 +34,7 @@ type Answer = Result<Response<Body>, Failure>;
 pub(in crate::http) enum Route {
     Functions,
     Function,
+    Scale,
     Info,
     Namespaces,
     Namespace,
@@ -45,6 +46,7 @@ pub(in crate::http) enum Route {
 pub(super) const PATHS: &[(&str, Route)] = &[
     ("/system/functions", Route::Functions),
     ("/system/function/{name}", Route::Function),
+    ("/system/scale-function/{name}", Route::Scale),
     ("/system/info", Route::Info),
     ("/system/namespaces", Route::Namespaces),
     ("/system/namespace/{name}", Route::Namespace),
@@ -62,6 +64,10 @@ pub(super) async fn answer(
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match route {
         Route::Functions => functions::collection(gateway, request).await,
+        Route::Scale if request.method() == Method::POST => {
+            functions::scale(gateway, of, request).await
+        }
+        Route::Scale => Err(method("POST")),
         Route::Secrets => secrets::answer(gateway, request).await,
         Route::Namespace => Err(fixed_namespace(&request)),
         _ if !get => Err(method("GET")),
