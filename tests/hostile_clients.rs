@@ -104,7 +104,6 @@ fn bytes_that_are_no_http_are_refused_and_forgotten() {
         ("TLS", tls.to_vec()),
         ("zeros", vec![0; 4096]),
         ("noise", (0..9999_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
-        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("no version", b"GET /function/echo\r\n\r\n".to_vec()),
         ("HTTP/9", b"GET / HTTP/9.9\r\nhost: x\r\n\r\n".to_vec()),
         ("a bad name", b"GET / HTTP/1.1\r\nho st: x\r\n\r\n".to_vec()),

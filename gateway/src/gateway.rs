@@ -1,32 +1,34 @@
 //! The assembled gateway: what every room shares. It deploys and removes functions, and records what
 //! happened; invocations go through [`crate::requester`].
 
+mod pods;
+mod rollover;
+mod warmer;
+
+pub use pods::Scaled;
+
 use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
-use crate::function::{Function, FunctionObject, PublishedModel, Registry};
+use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Registry};
 use crate::history::{DeploymentRecord, History, Measurement};
-use crate::link::{self, EmulatedLink};
+use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
-use crate::pods::{Deployment, DeploymentSink, Pod, Pool, PoolOptions, Warmer};
+use crate::pods::{Deployment, DeploymentSink, Pace, Pool, PoolOptions, Standbys, Warmer};
 use crate::requester::bootstrap;
 use crate::runnable::Deployed;
 use crate::scheduler::{Lesson, RuntimeInfo, Scheduler, Teacher, unix_now};
-use crate::sites::{Site, SiteFuture};
-use crate::storage::{Stores, URL_LIFE};
-use anyhow::bail;
-use bytes::Bytes;
-use http::Method;
+use crate::secrets::Secrets;
+use crate::sites::{AdoptedPod, PodSpec, Site, StartError};
+use crate::storage::Stores;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
-use stoic_protocol::{ModelRef, env, paths};
+use stoic_protocol::env;
 use tracing::{info, warn};
-
-/// Longest time a pod may take to load a model.
-const WARM_TIMEOUT: Duration = Duration::from_secs(300);
+use warmer::ModelWarmer;
 
 /// Newest deployments of a version that its pools are told of: more than a day of probes.
 const RECALLED: u32 = 8000;
@@ -50,14 +52,25 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Asynchronous calls.
     pub calls: Calls,
+    /// Secrets of functions.
+    pub secrets: Arc<Secrets>,
     /// Seconds since the Unix epoch.
     pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
     pub runtime: tokio::runtime::Handle,
     sites: HashMap<String, Arc<dyn Site>>,
     links: HashMap<String, Arc<EmulatedLink>>,
+    /// Pods of an earlier life, with their sites, that no pool has claimed yet.
+    adoptable: Mutex<Vec<(String, AdoptedPod)>>,
     warmer: Arc<dyn Warmer>,
-    deploying: tokio::sync::Mutex<()>,
+    /// Deployments and removals of one function follow one another.
+    turns: Mutex<HashMap<String, Arc<rollover::Turn>>>,
+    /// Versions that are not in force and have pods: those that come up, and those that finish.
+    beside: Mutex<Vec<Arc<Deployed>>>,
+    /// How many pods start at the same time on this machine.
+    pace: Arc<Pace>,
+    /// Holds the memory of standbys to a limit, where one is configured.
+    standbys: Option<Standbys>,
     training: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -82,6 +95,10 @@ pub struct GatewayParts {
     pub sites: HashMap<String, Arc<dyn Site>>,
     /// Emulated links by site.
     pub links: HashMap<String, Arc<EmulatedLink>>,
+    /// Pods of an earlier life of the gateway that are still up, with their sites.
+    pub adoptable: Vec<(String, AdoptedPod)>,
+    /// Secrets of functions.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A new identity of an invocation: sortable by time.
@@ -104,7 +121,10 @@ impl Gateway {
             metrics,
             sites,
             links,
+            adoptable,
+            secrets,
         } = parts;
+        let standbys = config.standbys.memory.map(Standbys::new);
         Arc::new_cyclic(|gateway| Self {
             config,
             functions,
@@ -114,43 +134,24 @@ impl Gateway {
             history,
             metrics,
             calls: Calls::default(),
+            secrets,
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
             sites,
             links,
+            adoptable: Mutex::new(adoptable),
             warmer: Arc::new(ModelWarmer {
                 gateway: gateway.clone(),
             }),
-            deploying: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
+            beside: Mutex::default(),
+            pace: Arc::default(),
+            standbys,
             training: Mutex::default(),
         })
     }
 
-    /// Deploys a function: checked, stored, its standbys started. The same object again changes nothing.
-    ///
-    /// # Errors
-    /// The object names unknown runtimes, its command cannot be started, or the disk says no.
-    pub async fn deploy(
-        self: &Arc<Self>,
-        object: FunctionObject,
-    ) -> Result<Arc<Deployed>, Failure> {
-        object.validate()?;
-        self.check_runtimes(&object)?;
-        let _one_at_a_time = self.deploying.lock().await;
-        let name = object.metadata.name.clone();
-        let current = self.functions.get(&name);
-        if let Some(current) = current
-            .as_ref()
-            .filter(|current| current.function.object == object)
-        {
-            return Ok(Arc::clone(current));
-        }
-        let created = current.map_or_else(unix_now, |current| current.function.created);
-        self.history.put_function(&object, created).await?;
-        self.start(object, created).await
-    }
-
-    /// Puts a stored function in force.
+    /// Puts a stored function in force, with the pods of an earlier life that serve it.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -158,6 +159,25 @@ impl Gateway {
         self: &Arc<Self>,
         object: FunctionObject,
         created: f64,
+    ) -> Result<Arc<Deployed>, Failure> {
+        let deployed = self.prepare(object, created, None).await?;
+        for (pool, info) in deployed.pools().iter().zip(self.scheduler.runtimes()) {
+            let Some(pool) = pool else { continue };
+            for pod in self.claim(&deployed.function, info) {
+                pool.adopt(pod);
+            }
+        }
+        self.put_in_force(&deployed);
+        Ok(deployed)
+    }
+
+    /// A function with its pools, in which nothing is started yet; or with those of a version that is the
+    /// same.
+    async fn prepare(
+        self: &Arc<Self>,
+        object: FunctionObject,
+        created: f64,
+        same: Option<&Deployed>,
     ) -> Result<Arc<Deployed>, Failure> {
         let newest = self
             .history
@@ -170,36 +190,25 @@ impl Gateway {
             key: record.key,
         });
         let function = Function::new(object, model, created);
-        let (name, version) = (function.name().to_owned(), function.version.clone());
-        let pools = self
-            .scheduler
-            .runtimes()
+        let runtimes = self.scheduler.runtimes();
+        let pools = match same {
+            Some(same) => same.pools().to_vec(),
+            None => runtimes
+                .iter()
+                .map(|info| {
+                    self.runs(&function, info)
+                        .then(|| self.pool(&function, info))
+                })
+                .collect(),
+        };
+        let meters = runtimes
             .iter()
-            .map(|info| {
-                function
-                    .allows(&info.name)
-                    .then(|| self.pool(&function, info))
-            })
-            .collect();
-        let meters = self
-            .scheduler
-            .runtimes()
-            .iter()
-            .map(|info| self.metrics.meters(&name, &info.name))
+            .map(|info| self.metrics.meters(function.name(), &info.name))
             .collect();
         let deployed = Arc::new(Deployed::new(function, pools, meters));
-        self.recall_deployments(&deployed).await?;
-        let former = self.functions.put(Arc::clone(&deployed));
-        for pool in deployed.pools().iter().flatten() {
-            pool.maintain();
+        if same.is_none() {
+            self.recall_deployments(&deployed).await?;
         }
-        if let Some(former) = former {
-            // What runs on the former version ends there.
-            let grace = former.function.object.spec.timeout;
-            self.runtime.spawn(async move { former.close(grace).await });
-        }
-        info!(function = %name, %version, "function deployed");
-        self.bootstrap(&deployed);
         Ok(deployed)
     }
 
@@ -217,23 +226,46 @@ impl Gateway {
         });
     }
 
-    /// Removes a function: no new invocation, what runs may finish within the grace.
-    ///
-    /// # Errors
-    /// There is none of this name, or the disk says no.
-    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
-        let _one_at_a_time = self.deploying.lock().await;
-        let was_stored = self.history.delete_function(name).await?;
-        let former = self.functions.remove(name);
-        if !was_stored && former.is_none() {
-            return Err(Failure::unknown_function(name));
-        }
-        if let Some(former) = former {
-            let grace = self.config.deployment.grace;
-            self.runtime.spawn(async move { former.close(grace).await });
-        }
-        info!(function = %name, "function removed");
-        Ok(())
+    /// Takes the pods of an earlier life that serve this function version on this runtime: called by
+    /// whoever makes a pool of them, once.
+    pub fn claim(&self, function: &Function, info: &RuntimeInfo) -> Vec<AdoptedPod> {
+        let mut adoptable = self.adoptable.lock();
+        let is_its = |(site, pod): &mut (String, AdoptedPod)| {
+            *site == info.site
+                && pod.runtime == info.name
+                && pod.function == function.name()
+                && pod.version == function.version
+        };
+        adoptable
+            .extract_if(.., is_its)
+            .map(|(_, pod)| pod)
+            .collect()
+    }
+
+    /// Ends the pods of an earlier life that nobody claimed: called when every function is up again.
+    pub async fn end_unclaimed(&self) {
+        let unclaimed = std::mem::take(&mut *self.adoptable.lock());
+        let stops = unclaimed.iter().filter_map(|(site, pod)| {
+            info!(pod = %pod.name, %site, "pod of an earlier life serves nothing that is deployed; ending it");
+            Some(self.sites.get(site)?.stop(&pod.started.id, Duration::ZERO))
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    /// Has the sites let go of images that no function names any more.
+    pub async fn collect_images(&self) {
+        let functions = self.functions.all();
+        let used: Vec<String> = functions
+            .iter()
+            .filter_map(|deployed| deployed.function.object.spec.image.clone())
+            .collect();
+        futures_util::future::join_all(self.sites.values().map(|site| site.collect(&used))).await;
+    }
+
+    /// The site of this name.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<&Arc<dyn Site>> {
+        self.sites.get(name)
     }
 
     /// Tells the pools of a version what earlier lives of the gateway recorded of their deployments.
@@ -247,10 +279,12 @@ impl Gateway {
         Ok(())
     }
 
-    fn check_runtimes(&self, object: &FunctionObject) -> Result<(), Failure> {
+    /// Refuses, by name, what could never run: unknown runtimes, sites that cannot run what the
+    /// function has, executables, images, secrets and GPUs that are not there.
+    async fn check_runtimes(&self, object: &FunctionObject) -> Result<(), Failure> {
         let spec = &object.spec;
         for runtime in spec.runtimes.iter().chain(spec.standby.keys()) {
-            if self.scheduler.runtime(runtime).is_none() {
+            let Some(index) = self.scheduler.runtime(runtime) else {
                 let known: Vec<&str> = self
                     .scheduler
                     .runtimes()
@@ -265,25 +299,97 @@ impl Gateway {
                         known.join(", ")
                     ),
                 ));
+            };
+            let info = &self.scheduler.runtimes()[index];
+            if let Some(site) = self.sites.get(&info.site)
+                && let Err(key) = site.can_run(spec)
+            {
+                return Err(Failure::new(
+                    400,
+                    "runtime_cannot_run",
+                    format!(
+                        "runtime `{runtime}` is at site `{}`, whose backend `{}` needs spec.{key}, which the function lacks",
+                        info.site,
+                        site.backend()
+                    ),
+                ));
             }
         }
-        let used = self
-            .scheduler
-            .runtimes()
-            .iter()
-            .filter(|info| spec.runtimes.is_empty() || spec.runtimes.contains(&info.name));
-        for info in used {
+        let function = Function::new(object.clone(), None, 0.0);
+        let mut used = 0;
+        for info in self.scheduler.runtimes() {
+            if !self.runs(&function, info) {
+                continue;
+            }
+            used += 1;
             if let Some(site) = self.sites.get(&info.site) {
-                site.check(&spec.command)
-                    .map_err(|error| Failure::new(400, error.code(), error.to_string()))?;
+                site.check(&self.pod_spec(&function, info)).await.map_err(
+                    |error| match &error {
+                        StartError::Engine(text) => {
+                            Failure::new(503, error.code(), text.clone()).retry_after(5)
+                        }
+                        _ => Failure::new(400, error.code(), error.to_string()),
+                    },
+                )?;
             }
         }
-        Ok(())
+        if used > 0 {
+            return Ok(());
+        }
+        let mut needs: Vec<String> = self
+            .sites
+            .iter()
+            .filter_map(|(name, site)| {
+                let key = site.can_run(spec).err()?;
+                Some(format!("`{name}` ({}) needs spec.{key}", site.backend()))
+            })
+            .collect();
+        needs.sort();
+        Err(Failure::new(
+            400,
+            "runtime_cannot_run",
+            format!(
+                "no site can run what the function has: {}",
+                needs.join(", ")
+            ),
+        ))
+    }
+
+    /// Whether the function runs on this runtime: it may, and the site runs what it has.
+    fn runs(&self, function: &Function, info: &RuntimeInfo) -> bool {
+        let site = self.sites.get(&info.site);
+        function.allows(&info.name)
+            && site.is_some_and(|site| site.can_run(&function.object.spec).is_ok())
+    }
+
+    /// What the function's pods on a runtime are, but for their names.
+    fn pod_spec(&self, function: &Function, info: &RuntimeInfo) -> PodSpec {
+        let spec = &function.object.spec;
+        let runtime = self.config.runtimes.get(&info.name);
+        let asked = spec.resources.as_ref().map_or(0, |r| r.gpu);
+        PodSpec {
+            name: String::new(),
+            function: function.name().to_owned(),
+            version: function.version.clone(),
+            runtime: info.name.clone(),
+            image: spec.image.clone(),
+            command: spec.command.clone(),
+            args: spec.args.clone(),
+            port: spec.port,
+            pull: spec.pull,
+            env: pod_env(function, info, runtime),
+            secrets: spec.secrets.clone(),
+            read_only_root: spec.read_only_root,
+            resources: spec.resources.clone(),
+            gpus: runtime.map_or(0, |runtime| runtime.gpus).max(asked),
+            isolation: spec.isolation,
+            health: spec.health.clone(),
+            ready_timeout: spec.ready_timeout,
+        }
     }
 
     fn pool(&self, function: &Function, info: &RuntimeInfo) -> Arc<Pool> {
         let spec = &function.object.spec;
-        let runtime = self.config.runtimes.get(&info.name);
         let site = self.sites.get(&info.site).map(Arc::clone);
         // Configurations with a runtime at an unknown site are refused before anything starts.
         let site = site.unwrap_or_else(|| unreachable!("site {} was validated", info.site));
@@ -294,10 +400,7 @@ impl Gateway {
             site_name: info.site.clone(),
             site,
             link: self.links.get(&info.site).cloned(),
-            command: spec.command.clone(),
-            env: pod_env(function, info, runtime),
-            health: spec.health.clone(),
-            ready_timeout: spec.ready_timeout,
+            pod: self.pod_spec(function, info),
             concurrency: spec.concurrency,
             standby: spec.standby.get(&info.name).copied().unwrap_or_default(),
             queue_length: spec.queue.length,
@@ -305,6 +408,8 @@ impl Gateway {
             attempts: self.config.deployment.attempts,
             backoff: self.config.deployment.backoff,
             grace: self.config.deployment.grace,
+            warmup: spec.warmup.clone(),
+            pace: (!info.deployment_emulated).then(|| Arc::clone(&self.pace)),
             watch: (info.remote && self.config.inquisitor.enabled)
                 .then(|| self.config.inquisitor.probes()),
             clock: self.clock,
@@ -331,6 +436,7 @@ impl Gateway {
                 probe,
                 standby,
                 failure,
+                stages,
             } = deployment;
             let record = DeploymentRecord {
                 at: unix_now(),
@@ -344,7 +450,7 @@ impl Gateway {
                 standby,
                 failure,
             };
-            metrics.deployed(&record);
+            metrics.deployed(&record, &stages);
             history.deployed(record.clone());
             teacher.tell(Lesson::Deployed(record));
         })
@@ -387,12 +493,7 @@ impl Gateway {
     /// The text of `/metrics`.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        let pods: Vec<_> = self
-            .functions
-            .all()
-            .iter()
-            .flat_map(|deployed| deployed.pods())
-            .collect();
+        let pods = self.pods();
         let rows = pods.iter().map(|pod| {
             (
                 pod.function.as_str(),
@@ -418,9 +519,8 @@ impl Gateway {
 
     /// Ends every pod; what runs may finish within the grace.
     pub async fn close(&self, grace: Duration) {
-        let functions = self.functions.all();
-        futures_util::future::join_all(functions.iter().map(|deployed| deployed.close(grace)))
-            .await;
+        let all = self.all_versions();
+        futures_util::future::join_all(all.iter().map(|deployed| deployed.close(grace))).await;
         for (name, site) in &self.sites {
             let left = site.remove_orphans().await;
             if left > 0 {
@@ -440,6 +540,9 @@ fn pod_env(
     let mut all = function.object.spec.env.clone();
     all.insert(env::FUNCTION.to_owned(), function.name().to_owned());
     all.insert(env::RUNTIME.to_owned(), info.name.clone());
+    if function.object.spec.isolation == Isolation::Invocation {
+        all.insert(env::ISOLATION.to_owned(), "invocation".to_owned());
+    }
     if let Some(runtime) = runtime {
         all.insert(env::THREADS.to_owned(), runtime.threads.to_string());
         all.insert(env::PRECISION.to_owned(), runtime.precision.clone());
@@ -453,54 +556,4 @@ fn pod_env(
         all.insert(env::DEVICES.to_owned(), devices);
     }
     all
-}
-
-/// Has pods load published models from the store of their own site.
-#[derive(Debug)]
-struct ModelWarmer {
-    gateway: std::sync::Weak<Gateway>,
-}
-
-impl Warmer for ModelWarmer {
-    fn warm<'a>(
-        &'a self,
-        site: &'a str,
-        pod: &'a Pod,
-        model: &'a PublishedModel,
-    ) -> SiteFuture<'a, anyhow::Result<()>> {
-        Box::pin(async move {
-            let Some(gateway) = self.gateway.upgrade() else {
-                return Ok(());
-            };
-            let url = gateway
-                .stores
-                .site(site)?
-                .presign_get(&model.key, URL_LIFE)
-                .await?;
-            let body = serde_json::to_vec(&ModelRef {
-                version: model.version.clone(),
-                url,
-            })?;
-            let load = link::exchange(
-                pod.reach,
-                Method::PUT,
-                paths::MODEL,
-                Some("application/json"),
-                Bytes::from(body),
-                1 << 20,
-            );
-            let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
-            match answer.status().as_u16() {
-                // 404: a function that takes no models.
-                200..=299 | 404 => Ok(()),
-                status => bail!(
-                    "the pod answered {status}: {}",
-                    String::from_utf8_lossy(answer.body())
-                        .chars()
-                        .take(300)
-                        .collect::<String>()
-                ),
-            }
-        })
-    }
 }

@@ -70,6 +70,11 @@ struct OfRuntime {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFunction {
+    function: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Predictions {
     function: String,
     runtime: String,
@@ -105,6 +110,7 @@ pub struct Metrics {
     pods: Family<Pods, Gauge>,
     dropped: Gauge,
     deployments: Family<Deployments, Counter>,
+    start_stages: Family<Stages, Histogram, fn() -> Histogram>,
     probes: Family<Probes, Counter>,
     link_probes: Family<LinkProbes, Counter>,
     available: Family<OfRuntime, Gauge>,
@@ -117,6 +123,8 @@ pub struct Metrics {
     calls_queued: Gauge,
     calls_running: Gauge,
     calls_ended: Family<CallsEnded, Counter>,
+    /// Not shown: the sum of others.
+    beside: Family<OfFunction, Counter>,
 }
 
 /// The meters of one function on one runtime.
@@ -131,6 +139,12 @@ pub struct Meters {
 }
 
 impl Meters {
+    /// Invocations that ended well.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.cold.get() + self.warm.get()
+    }
+
     /// Counts an invocation that ended well.
     pub fn count(&self, start: Start, parts: &Parts) {
         match start {
@@ -197,6 +211,13 @@ impl Default for Metrics {
             "deployments",
             "Starts of pods, by outcome (ok, failed) and by what they were for (work, probe)",
             deployments.clone(),
+        );
+        let start_stages = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register_with_unit(
+            "start_stage",
+            "Where the time of starts of pods went, by stage",
+            Unit::Seconds,
+            start_stages.clone(),
         );
         let probes = Family::default();
         registry.register(
@@ -287,6 +308,7 @@ impl Default for Metrics {
             pods,
             dropped,
             deployments,
+            start_stages,
             probes,
             link_probes,
             available,
@@ -294,6 +316,7 @@ impl Default for Metrics {
             within_90,
             absolute_errors,
             outcomes,
+            beside: Family::default(),
         }
     }
 }
@@ -378,10 +401,24 @@ impl Metrics {
             start: start.to_owned(),
         };
         self.invocations.get_or_create(&labels).inc();
+        self.beside(function).inc();
+    }
+
+    /// Invocations of a function that the meters of its runtimes do not count: failed, or shared by
+    /// several runtimes.
+    #[must_use]
+    pub fn beside_meters(&self, function: &str) -> u64 {
+        self.beside(function).get()
+    }
+
+    fn beside(&self, function: &str) -> Counter {
+        let function = function.to_owned();
+        self.beside.get_or_create(&OfFunction { function }).clone()
     }
 
     /// Counts a failure.
     pub fn failed(&self, function: &str, code: &str) {
+        self.beside(function).inc();
         self.failures
             .get_or_create(&Failures {
                 function: function.to_owned(),
@@ -390,8 +427,16 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a start of a pod.
-    pub fn deployed(&self, deployment: &DeploymentRecord) {
+    /// Counts a start of a pod, and the seconds of its stages.
+    pub fn deployed(&self, deployment: &DeploymentRecord, stages: &[(&'static str, f64)]) {
+        for (stage, seconds) in stages {
+            let labels = Stages {
+                function: deployment.function.clone(),
+                runtime: deployment.runtime.clone(),
+                stage: (*stage).to_owned(),
+            };
+            self.start_stages.get_or_create(&labels).observe(*seconds);
+        }
         self.deployments
             .get_or_create(&Deployments {
                 function: deployment.function.clone(),
@@ -484,10 +529,11 @@ impl Metrics {
     }
 }
 
-/// `Server-Timing` of an invocation: its parts in milliseconds.
+/// `Server-Timing` of an invocation: its parts, and the stages of the start that it waited for, in
+/// milliseconds.
 #[must_use]
-pub fn server_timing(p: &Parts) -> String {
-    let mut text = String::with_capacity(128);
+pub fn server_timing(p: &Parts, started: &[(&'static str, f64)]) -> String {
+    let mut text = String::with_capacity(128 + 32 * started.len());
     let named = [
         ("queueing;dur=", p.queueing),
         (", transfer;dur=", p.transfer),
@@ -497,6 +543,12 @@ pub fn server_timing(p: &Parts) -> String {
     ];
     for (name, seconds) in named {
         text.push_str(name);
+        crate::requester::push_fixed(&mut text, seconds * 1000.0);
+    }
+    for (stage, seconds) in started {
+        text.push_str(", start-");
+        text.push_str(stage);
+        text.push_str(";dur=");
         crate::requester::push_fixed(&mut text, seconds * 1000.0);
     }
     text

@@ -3,7 +3,7 @@
 use crate::function::{Function, PublishedModel, Runnable};
 use crate::metrics::Meters;
 use crate::pods::{PodView, Pool};
-use crate::scheduler::{ActionAccuracy, FunctionModels, Incumbents};
+use crate::scheduler::{ActionAccuracy, FunctionModels, Incumbents, unix_now};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct Deployed {
     pub bootstrap: Mutex<Bootstrap>,
     /// Representative tasks of one function follow one another.
     pub bootstrapping: tokio::sync::Mutex<()>,
+    /// The version that was to take over from this one, and how that went.
+    pub rollout: Mutex<Option<Rollout>>,
     /// When a request that passes through is recorded next, in milliseconds since `born`.
     sample_next: AtomicU64,
     born: Instant,
@@ -82,6 +84,33 @@ pub struct Bootstrap {
     pub detail: String,
 }
 
+/// A version that was to take over from the one in force, and did not, or not yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// `rolling`: its pods come up; `failed`: it was taken back.
+    pub state: String,
+    /// The version that was to take over.
+    pub version: String,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Since when this is so, seconds since the Unix epoch.
+    pub at: f64,
+}
+
+impl Rollout {
+    /// This state of this version's, from now on.
+    #[must_use]
+    pub fn new(state: &str, version: &str) -> Self {
+        Self {
+            state: state.to_owned(),
+            version: version.to_owned(),
+            reason: String::new(),
+            at: unix_now(),
+        }
+    }
+}
+
 impl Deployed {
     /// A function with one pool for each runtime that it may use; indices are the scheduler's.
     #[must_use]
@@ -102,6 +131,7 @@ impl Deployed {
             incumbents: Incumbents::default(),
             bootstrap,
             bootstrapping: tokio::sync::Mutex::default(),
+            rollout: Mutex::default(),
             sample_next,
             born,
         }

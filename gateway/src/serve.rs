@@ -9,9 +9,11 @@ use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
 use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
-use crate::sites::{DelayTrace, ProcessSite, Site};
+use crate::secrets::Secrets;
+use crate::sites::{DelayTrace, DockerOptions, DockerSite, ProcessSite, Site};
 use crate::storage::Stores;
 use anyhow::{Context, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::TcpListener;
@@ -20,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use stoic_store::Credentials;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 /// How often pools are brought to what they should be.
@@ -45,6 +48,7 @@ pub enum StartFailure {
 pub fn run(config: Config) -> Result<(), StartFailure> {
     let begun = Instant::now();
     config.validate()?;
+    raise_descriptors();
     let traces = delay_traces(&config)?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| anyhow::anyhow!(port_taken(&config, &error)))?;
@@ -69,12 +73,13 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         let mut signals = Signals::new().context("cannot await signals")?;
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
+        let memory = tokio::spawn(keep_memory(Arc::clone(&gateway)));
         let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
         let inquisitor = tokio::spawn(inquire(&gateway));
         let links = tokio::spawn(watch_links(Arc::downgrade(&gateway)));
         signals.next().await;
         info!("stopping: requests may finish; a second signal ends them");
-        for background in [expiry, inquisitor, links] {
+        for background in [expiry, inquisitor, links, memory] {
             background.abort();
         }
         gateway.calls.stop();
@@ -96,6 +101,15 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
     })?;
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(())
+}
+
+/// Each caller has a descriptor, and each request one to its pod: as many as this user may have.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("the limit of open files stays where it is: {error}");
+    }
 }
 
 /// Puts the rooms together, in the order in which they need each other.
@@ -122,6 +136,7 @@ async fn assemble(
             .await?,
     );
 
+    let secrets = Arc::new(Secrets::open(&data).context("the folder of secrets")?);
     let mut sites: HashMap<String, Arc<dyn Site>> = HashMap::new();
     let mut links = HashMap::new();
     for (name, site) in &config.sites {
@@ -132,22 +147,46 @@ async fn assemble(
             }
             links.insert(name.clone(), emulated);
         }
-        let process = ProcessSite::new(name, &id, &data.join("logs"), traces.remove(name))
-            .with_context(|| format!("site {name}"))?;
-        sites.insert(name.clone(), process);
+        let delays = traces.remove(name);
+        let made: Arc<dyn Site> = match site.backend {
+            BackendKind::Process => {
+                let logs = data.join("logs");
+                let zygotes = site.zygote.unwrap_or(true);
+                ProcessSite::new(name, &id, &logs, delays, Arc::clone(&secrets), zygotes)
+                    .with_context(|| format!("site {name}"))?
+            }
+            BackendKind::Docker => DockerSite::connect(DockerOptions {
+                name,
+                gateway_id: &id,
+                config: site.docker.clone().unwrap_or_default(),
+                data: &data,
+                delays,
+                secrets: Arc::clone(&secrets),
+            })
+            .await
+            .with_context(|| format!("site {name}"))?,
+        };
+        sites.insert(name.clone(), made);
     }
-    // Sites of one kind share this machine: what one finds is what all would find.
-    if let Some(site) = sites.values().next() {
-        let orphans = site.remove_orphans().await;
-        if orphans > 0 {
+    let mut adoptable = Vec::new();
+    for (name, site) in &sites {
+        let adoption = site.adopt().await;
+        if adoption.ended > 0 {
             warn!(
-                orphans,
+                site = %name,
+                orphans = adoption.ended,
                 "pods of an earlier life of this gateway were ended"
             );
         }
+        adoptable.extend(adoption.pods.into_iter().map(|pod| (name.clone(), pod)));
     }
 
-    let stores = Stores::open(&config, &data.join("store"), &credentials, &links).await?;
+    let hosts = sites
+        .iter()
+        .map(|(name, site)| (name.clone(), site.host()))
+        .collect();
+    let folder = data.join("store");
+    let stores = Stores::open(&config, &folder, &credentials, &links, &hosts).await?;
     let scheduler = Scheduler::new(&config);
     // The learner publishes into a gateway that exists only after it: it is told where below.
     let target: Arc<OnceLock<std::sync::Weak<Gateway>>> = Arc::default();
@@ -182,6 +221,8 @@ async fn assemble(
         metrics,
         sites,
         links,
+        adoptable,
+        secrets,
     });
     let _ = target.set(Arc::downgrade(&gateway));
     for record in functions {
@@ -190,6 +231,7 @@ async fn assemble(
             error!(function = %name, "cannot be started: {}", failure.problem);
         }
     }
+    gateway.end_unclaimed().await;
     Ok(gateway)
 }
 
@@ -261,11 +303,16 @@ async fn keep(gateway: Arc<Gateway>) {
     let mut tick = tokio::time::interval(KEEP_EVERY);
     loop {
         tick.tick().await;
-        for deployed in gateway.functions.all() {
-            for pool in deployed.pools().iter().flatten() {
-                pool.maintain();
-            }
-        }
+        gateway.keep_pods();
+    }
+}
+
+async fn keep_memory(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(KEEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gateway.keep_memory().await;
     }
 }
 
@@ -280,7 +327,9 @@ fn inquire(gateway: &Arc<Gateway>) -> impl Future<Output = ()> + Send + use<> {
         };
         let here = |pool: &Arc<Pool>| {
             let site = gateway.config.sites.get(&pool.options().site_name);
-            site.is_some_and(|site| site.backend == BackendKind::Process)
+            site.is_some_and(|site| match site.backend {
+                BackendKind::Process | BackendKind::Docker => true,
+            })
         };
         let functions = gateway.functions.all();
         let pools = functions.iter().flat_map(|d| d.pools().iter().flatten());
@@ -303,6 +352,7 @@ async fn expire(gateway: Arc<Gateway>) {
     loop {
         tick.tick().await;
         gateway.stores.expire(gateway.config.storage.expire).await;
+        gateway.collect_images().await;
     }
 }
 

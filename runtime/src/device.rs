@@ -47,6 +47,9 @@ impl Placement {
     /// [`ModelError::Device`] where a device is misspelt or is not there; `STOIC_DEVICES=cpu` always
     /// is.
     pub fn from_context(context: &Context) -> Result<Self, ModelError> {
+        if context.alone {
+            crate::forked::compute_alone();
+        }
         let devices = context
             .devices
             .iter()

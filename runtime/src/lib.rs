@@ -5,6 +5,7 @@
 //! - [`allocator`] sets the process up; call [`prepare`] first in `main`.
 //! - [`device`] turns the pod's environment into a [`Placement`]: devices, threads, precision.
 //! - [`nets`] holds the backbones as fused inference graphs.
+//! - [`forked`] is for pods that were forked from a process in which the model was loaded.
 //! - [`workers`] spreads items over places, one shared queue for all.
 //!
 //! libtorch is met in its fallible forms only (`f_*`, `forward_ts`): whatever comes in, the pod
@@ -13,6 +14,7 @@
 pub mod allocator;
 pub mod device;
 mod error;
+mod forked;
 mod fused;
 pub mod nets;
 pub mod workers;
@@ -20,6 +22,7 @@ pub mod workers;
 pub use allocator::prepare;
 pub use device::{Place, Placement};
 pub use error::ModelError;
+pub use forked::forked;
 pub use nets::{Architecture, Backbone};
 pub use workers::{Model, Workers};
 

@@ -381,8 +381,9 @@ fn send<O>(results: &mpsc::Sender<Message<O>>, position: usize, result: Result<O
 }
 
 /// Threads of libtorch's operators on the calling thread.
-fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+pub(crate) fn set_threads(threads: usize) {
+    let threads = crate::forked::allowed(threads);
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

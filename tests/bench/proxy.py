@@ -1,5 +1,8 @@
-"""A warm echo through the gateway, direct to its pod, and through nginx: requests a second and CPU
-microseconds per request of the proxy. Proxy on core 0, load and pod on core 1; rounds interleaved."""
+"""A warm echo through the gateway, direct to its pod, and through nginx: requests a second, CPU microseconds
+per request of the proxy, and what it adds to the 99th percentile. Bodies of nothing, 1 KB and 1 MB, both
+ways, on 1, 32 and 512 connections. Proxy on core 0, load and pod on core 1; rounds interleaved.
+
+ROUNDS, SECONDS_EACH, CONNECTIONS ("1 32") and BODIES ("0 1000") choose what is run."""
 
 import os
 import re
@@ -11,6 +14,8 @@ from gateway import ROOT, Gateway, cpu_seconds, free_port, median, need, record,
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = os.environ.get("SECONDS_EACH", "3")
+CONNECTIONS = [int(n) for n in os.environ.get("CONNECTIONS", "1 32 512").split()]
+BODIES = [int(n) for n in os.environ.get("BODIES", "0 1000 1000000").split()]
 FUNCTION = """
 apiVersion: stoic.dev/v1
 kind: Function
@@ -18,24 +23,27 @@ metadata: {name: echo}
 spec:
   command: [taskset, -c, "1", stoic-echo]
   input: request
-  concurrency: 512
+  concurrency: 1024
   runtimes: [edge]
   standby: {edge: 1}
 """
 NGINX = """
 daemon off; worker_processes 1; pid %(folder)s/nginx.pid; error_log %(folder)s/error.log;
 events { worker_connections 4096; }
-http { access_log off; client_body_temp_path %(folder)s/b; proxy_temp_path %(folder)s/p; fastcgi_temp_path %(folder)s/f;
+http { access_log off; client_max_body_size 0; client_body_buffer_size 2m; proxy_buffers 8 256k; proxy_buffer_size 64k;
+  proxy_busy_buffers_size 512k; proxy_max_temp_file_size 0; client_body_temp_path %(folder)s/b; proxy_temp_path %(folder)s/p; fastcgi_temp_path %(folder)s/f;
   uwsgi_temp_path %(folder)s/u; scgi_temp_path %(folder)s/s;
   upstream pod { server %(pod)s; keepalive 512; keepalive_requests 1000000000; }
   server { listen 127.0.0.1:%(port)d; keepalive_requests 1000000000;
-    location / { proxy_pass http://pod/; proxy_http_version 1.1; proxy_set_header Connection ""; } } }
+    location / { proxy_pass http://pod/; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; } } }
 """
 
 
-def wrk(url, connections):
+def wrk(url, connections, script):
     """Requests a second, requests in all, and the 99th percentile in ms."""
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", url]
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency"]
+    command += ["-s", script, url] if script else [url]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         print(out, file=sys.stderr)
@@ -43,6 +51,32 @@ def wrk(url, connections):
     late, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
     factor = {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
     return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), total, float(late) * factor
+
+
+def measure(ways, connections, script, what):
+    """Rounds of every way in turn; says and returns what came of them."""
+    for url, _ in ways.values():
+        wrk(url, connections, script)
+    rows = {name: {"rps": [], "cpu_us": [], "p99_ms": []} for name in ways}
+    for _ in range(ROUNDS):
+        for name, (url, pid) in ways.items():
+            before = cpu_seconds(pid) if pid else 0
+            rate, total, late = wrk(url, connections, script)
+            rows[name]["rps"].append(rate)
+            rows[name]["p99_ms"].append(late)
+            if pid:
+                rows[name]["cpu_us"].append((cpu_seconds(pid) - before) / max(total, 1) * 1e6)
+    print(f"\n{what}, {connections} connection(s): median (min-max) of {ROUNDS} interleaved rounds of {SECONDS} s")
+    for name, row in rows.items():
+        cpu = spread(row["cpu_us"]) if row["cpu_us"] else "-"
+        added = [late - direct for late, direct in zip(row["p99_ms"], rows["direct"]["p99_ms"])]
+        row["p99_added_ms"] = added
+        print(f"  {name:7} {spread(row['rps']):>28} req/s   {cpu:>22} CPU us/req   p99 {spread(row['p99_ms']):>22} ms"
+              f"   added {spread(added)} ms")
+    ratio = [a / b for a, b in zip(rows["stoic"]["cpu_us"], rows["nginx"]["cpu_us"])]
+    print(f"  CPU per request, stoic / nginx, round by round: {spread(ratio)}")
+    rows["ratio"] = median(ratio)
+    return rows
 
 
 def main():
@@ -65,26 +99,15 @@ def main():
         }
         results = {}
         try:
-            for connections in (1, 32):
-                for url, _ in ways.values():
-                    wrk(url, connections)
-                rows = {name: {"rps": [], "cpu_us": [], "p99_ms": []} for name in ways}
-                for _ in range(ROUNDS):
-                    for name, (url, pid) in ways.items():
-                        before = cpu_seconds(pid) if pid else 0
-                        rate, total, late = wrk(url, connections)
-                        rows[name]["rps"].append(rate)
-                        rows[name]["p99_ms"].append(late)
-                        if pid:
-                            rows[name]["cpu_us"].append((cpu_seconds(pid) - before) / total * 1e6)
-                results[connections] = rows
-                print(f"\n{connections} connection(s): median (min-max) of {ROUNDS} interleaved rounds of {SECONDS} s")
-                for name, row in rows.items():
-                    cpu = spread(row["cpu_us"]) if row["cpu_us"] else "-"
-                    print(f"  {name:7} {spread(row['rps']):>28} req/s   {cpu:>20} CPU us/req   p99 {spread(row['p99_ms'])} ms")
-                ratio = [a / b for a, b in zip(rows["stoic"]["cpu_us"], rows["nginx"]["cpu_us"])]
-                print(f"  CPU per request, stoic / nginx, round by round: {spread(ratio)}")
-                results[f"ratio_{connections}"] = median(ratio)
+            for size in BODIES:
+                script = None
+                if size:
+                    script = os.path.join(gateway.folder, f"{size}.lua")
+                    with open(script, "w", encoding="utf-8") as file:
+                        file.write(f'wrk.method = "POST"; wrk.body = string.rep("x", {size})')
+                for connections in CONNECTIONS:
+                    what = f"{size} bytes each way"
+                    results[f"{size}_{connections}"] = measure(ways, connections, script, what)
         finally:
             nginx.terminate()
             nginx.wait()

@@ -237,6 +237,18 @@ impl Answer {
 }
 
 impl Lines {
+    /// The next line, with its end.
+    ///
+    /// # Panics
+    /// The answer broke off.
+    #[track_caller]
+    pub fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.reader.read_line(&mut line);
+        read.unwrap_or_else(|error| panic!("the answer broke off: {error}"));
+        line
+    }
+
     /// The next line as JSON, or none at the end.
     ///
     /// # Panics

@@ -18,3 +18,14 @@ pub fn echo(name: &str, spec: Value) -> Value {
         "spec": all,
     })
 }
+
+/// A function of this name that runs the plain server of `any_http/pod.rs`, one of it ready at the edge.
+#[must_use]
+pub fn any_http(name: &str, spec: Value) -> Value {
+    let mut all = json!({"command": ["stoic-test-pod"], "standby": {"edge": 1}, "concurrency": 4});
+    let (Value::Object(base), Value::Object(more)) = (&mut all, spec) else {
+        panic!("a spec is an object");
+    };
+    base.extend(more);
+    echo(name, all)
+}

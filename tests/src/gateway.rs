@@ -1,6 +1,6 @@
 //! A running gateway: started, asked, stopped, and always cleared away.
 
-use crate::{Answer, Call, binaries, processes, until, until_some};
+use crate::{Answer, Call, Lines, binaries, processes, until, until_some};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::File;
@@ -240,6 +240,13 @@ impl Gateway {
         self.call("GET", path).send()
     }
 
+    /// The answer to `GET`, line by line.
+    #[track_caller]
+    #[must_use]
+    pub fn get_open(&self, path: &str) -> Lines {
+        self.call("GET", path).open()
+    }
+
     /// The JSON that `GET` answers.
     #[track_caller]
     #[must_use]
@@ -308,6 +315,12 @@ impl Gateway {
             assert_ne!(bootstrap["state"], "failed", "{bootstrap}");
             bootstrap["state"] == "done"
         });
+    }
+
+    /// The identity with which it marks its pods.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Id of the gateway's process.

@@ -11,6 +11,7 @@
 )]
 
 mod binaries;
+mod engine;
 mod exchange;
 mod functions;
 mod gateway;
@@ -19,8 +20,9 @@ mod processes;
 mod wait;
 
 pub use binaries::{binary, folders, optional_binary, shared_data};
+pub use engine::Engine;
 pub use exchange::{Answer, Call, Lines, raw, raw_head};
-pub use functions::echo;
+pub use functions::{any_http, echo};
 pub use gateway::{Exit, Gateway, Launch, QUICK};
 pub use packages::{damaged, encrypted, tar_of, texts, zip_of};
 pub use processes::{alive, marked};

@@ -3,7 +3,8 @@
 //! A request's body comes back with its content type, and so do headers that begin with `x-echo-`.
 //! Query parameters change that: `status=503` answers with that status, `delay=250ms` waits first,
 //! `die=exit` or `die=abort` ends the whole process as a crashing function would, and `die=panic`
-//! panics.
+//! panics. `process` answers what tells this process from others: its id, how many calls of this kind it
+//! had, and random numbers of its own.
 //!
 //! A batch answers the name, size and CRC-32 of each item. `delay=100ms` waits that long per item,
 //! `die_at=3` ends the process at that item. The action `train` writes that list as its "model", so
@@ -15,9 +16,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Cursor, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use stoic_sdk::http::StatusCode;
@@ -46,6 +49,18 @@ struct Part {
 struct Echo {
     /// Version of the model in force.
     model: RwLock<Option<String>>,
+    /// The seed of a pod that was forked; else 0.
+    seed: u64,
+    /// How often `process` was asked.
+    calls: AtomicU64,
+}
+
+fn start_slowly() -> Result<(), Problem> {
+    let delay = std::env::var("ECHO_START_DELAY").unwrap_or_default();
+    if !delay.is_empty() {
+        std::thread::sleep(duration("ECHO_START_DELAY", &delay)?);
+    }
+    Ok(())
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
@@ -101,6 +116,16 @@ fn echoed(request: &Request) -> HeaderMap {
 }
 
 impl Echo {
+    /// Tells this process from others, and this call from those before it.
+    fn process(&self) -> Result<Response, Problem> {
+        Response::json(&json!({
+            "pid": std::process::id(),
+            "calls": self.calls.fetch_add(1, Ordering::Relaxed) + 1,
+            "seed": format!("{:016x}", self.seed),
+            "hash": format!("{:016x}", RandomState::new().hash_one(0)),
+        }))
+    }
+
     fn model(&self) -> Option<String> {
         self.model
             .read()
@@ -130,13 +155,20 @@ impl Function for Echo {
                 return Err(Problem::new(500, "echo_failed", "ECHO_FAIL asks for it"));
             }
         }
-        let delay = env("ECHO_START_DELAY");
-        if !delay.is_empty() {
-            std::thread::sleep(duration("ECHO_START_DELAY", &delay)?);
+        if !context.alone {
+            start_slowly()?;
         }
         Ok(Self {
             model: RwLock::new(context.model.as_ref().map(|model| model.version.clone())),
+            seed: 0,
+            calls: AtomicU64::new(0),
         })
+    }
+
+    /// A slow start is slow for every pod.
+    fn forked(&mut self, _context: &Context, seed: u64) -> Result<(), Problem> {
+        self.seed = seed;
+        start_slowly()
     }
 
     fn inline(&self, head: &Parts) -> bool {
@@ -150,6 +182,7 @@ impl Function for Echo {
                 match name.as_str() {
                     "delay" => wait(duration(&name, &value)?, call)?,
                     "die" => return Err(die(&value)),
+                    "process" => return self.process(),
                     "status" => {
                         status = value
                             .parse()

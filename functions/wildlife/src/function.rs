@@ -74,6 +74,11 @@ impl Function for Wildlife {
         Ok(function)
     }
 
+    fn forked(&mut self, _context: &Context, seed: u64) -> Result<(), Problem> {
+        stoic_runtime::forked(&self.placement, seed);
+        Ok(())
+    }
+
     fn batch(&self, batch: &Batch, call: &Call) -> Result<BatchOutcome, Problem> {
         match batch.action() {
             "infer" => self.infer(batch, call),

@@ -75,15 +75,25 @@ pub fn decide(
     features: &Features,
     mode: Mode<'_>,
 ) -> Result<Decision, ChoiceError> {
-    let estimates = estimate_all(candidates, features);
-    let choice = choose_among(
-        candidates.len(),
-        |index| Candidate {
-            runtime: candidates[index].runtime,
-            available: candidates[index].available,
+    let named = |index: usize| (candidates[index].runtime, candidates[index].available);
+    choose_from(estimate_all(candidates, features), named, mode)
+}
+
+/// Chooses among runtimes that were estimated; `named` says of each its name and whether it can take
+/// work at all.
+pub(crate) fn choose_from<'a>(
+    estimates: Vec<Estimate>,
+    named: impl Fn(usize) -> (&'a str, bool),
+    mode: Mode<'_>,
+) -> Result<Decision, ChoiceError> {
+    let candidate = |index: usize| {
+        let (runtime, available) = named(index);
+        Candidate {
+            runtime,
+            available,
             estimate: Some(&estimates[index]),
-        },
-        mode,
-    )?;
+        }
+    };
+    let choice = choose_among(estimates.len(), candidate, mode)?;
     Ok(Decision { choice, estimates })
 }

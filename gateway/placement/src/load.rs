@@ -7,8 +7,8 @@
 
 use serde::Serialize;
 
-use crate::choose::{Candidate, ChoiceError, Mode, choose_among};
-use crate::decide::Decision;
+use crate::choose::{ChoiceError, Mode};
+use crate::decide::{Decision, choose_from};
 use crate::deployment::DeploymentModel;
 use crate::estimate::{Estimate, Features, Interval, Part, sane_seconds};
 use crate::processing::ProcessingModel;
@@ -172,20 +172,12 @@ pub fn place(
     features: &Features,
     mode: Mode<'_>,
 ) -> Result<Decision, ChoiceError> {
-    let estimates: Vec<Estimate> = candidates
+    let estimates = candidates
         .iter()
         .map(|c| c.estimate(features).estimate)
         .collect();
-    let choice = choose_among(
-        candidates.len(),
-        |index| Candidate {
-            runtime: candidates[index].runtime,
-            available: candidates[index].available,
-            estimate: Some(&estimates[index]),
-        },
-        mode,
-    )?;
-    Ok(Decision { choice, estimates })
+    let named = |index: usize| (candidates[index].runtime, candidates[index].available);
+    choose_from(estimates, named, mode)
 }
 
 #[cfg(test)]

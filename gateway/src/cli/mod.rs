@@ -4,6 +4,7 @@
 //! says how commands fail, `output` how they print.
 
 mod account;
+mod bench;
 mod call;
 mod client;
 mod completions;
@@ -18,10 +19,12 @@ mod pods;
 mod predict;
 mod quantity;
 mod runtimes;
+mod secret;
 mod up;
 mod watch;
 mod workload;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use failed::{BAD_INPUT, Failed};
 use std::process::ExitCode;
@@ -55,6 +58,9 @@ enum Command {
     /// List the pods
     #[command(visible_alias = "ps")]
     Pods(pods::Pods),
+    /// Keep, list and remove the secrets of functions
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// List the runtimes, their sites and the links to them
     Runtimes(runtimes::Runtimes),
     /// List invocations as they were predicted and as they went
@@ -68,6 +74,9 @@ enum Command {
     /// Replay logs, simulate, or run every batch everywhere: what predictions and choices are worth
     #[command(subcommand)]
     Evaluate(evaluate::Evaluate),
+    /// Measure what starts and calls take on this machine: cold against warm, by stage
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Draw batches as the paper's cameras made them, and replay arrivals faster than real time
     #[command(subcommand)]
     Workload(workload::Workload),
@@ -78,26 +87,59 @@ enum Command {
 /// Runs the command line. Wrong input is one line on standard error and exit status 2.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
+    match arguments.command {
         Command::Up(up) => up.run(),
         Command::Demo(command) => drive(command.run()),
         Command::Function(command) => drive(command.run()),
         Command::Predict(command) => drive(command.run()),
         Command::Pods(command) => drive(command.run()),
+        Command::Secret(command) => drive(command.run()),
         Command::Runtimes(command) => drive(command.run()),
         Command::Measurements(command) => drive(command.run()),
         Command::Account(command) => drive(command.run()),
         Command::Models(command) => drive(command.run()),
         Command::Watch(command) => drive(command.run()),
         Command::Evaluate(command) => drive(command.run()),
+        Command::Bench(command) => settle(command.run()),
         Command::Workload(command) => drive(command.run()),
         Command::Completions(command) => command.run(),
     }
 }
 
+/// Shows the help that was asked for, or what is wrong with the arguments, in one line.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    Failed::Input(line).report()
+}
+
 /// Runs a command until it ends or a signal ends it. Ending drops its connections, which cancels what
 /// they asked for.
 fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    settle(async {
+        tokio::select! {
+            // The command first: for a watch, an interruption is how it ends.
+            biased;
+            ended = command => ended,
+            failed = interrupted() => Err(failed),
+        }
+    })
+}
+
+/// Runs a command until it ends, signals or not: it minds them itself.
+fn settle(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -105,14 +147,7 @@ fn drive(command: impl Future<Output = Result<(), Failed>>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failed::io("cannot start", &error).report(),
     };
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            // The command first: for a watch, an interruption is how it ends.
-            biased;
-            ended = command => ended,
-            failed = interrupted() => Err(failed),
-        }
-    });
+    let ended = runtime.block_on(command);
     // A read of standard input cannot be cancelled: it is left behind.
     runtime.shutdown_background();
     match ended {

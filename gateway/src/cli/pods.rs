@@ -6,6 +6,7 @@ use super::output::{Printing, table};
 use super::quantity::age;
 use crate::pods::PodView;
 use clap::Args;
+use stoic_protocol::stages;
 
 /// Options of `stoic pods`.
 #[derive(Debug, Args)]
@@ -33,6 +34,25 @@ impl Pods {
     }
 }
 
+/// How long the pod's start took, and its two longest stages: `412ms load 231, first 98`.
+fn started(pod: &PodView) -> Option<String> {
+    if pod.stages.is_empty() {
+        return None;
+    }
+    let ms = |seconds: f64| format!("{:.0}", seconds * 1000.0);
+    let forked = pod.stages.contains_key(stages::FORK) && !pod.stages.contains_key(stages::EXEC);
+    let mut longest: Vec<(&String, f64)> = pod.stages.iter().map(|(k, v)| (k, *v)).collect();
+    longest.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let named: Vec<String> = longest
+        .iter()
+        .take(2)
+        .map(|(stage, seconds)| format!("{stage} {}", ms(*seconds)))
+        .collect();
+    let total: f64 = pod.stages.values().sum();
+    let how = if forked { "forked, " } else { "" };
+    Some(format!("{}ms ({how}{})", ms(total), named.join(", ")))
+}
+
 /// Pods as a table.
 pub(super) fn rows(pods: &[PodView]) -> String {
     let row = |pod: &PodView| {
@@ -49,6 +69,7 @@ pub(super) fn rows(pods: &[PodView]) -> String {
             pod.address.clone().unwrap_or_else(dash),
             age(pod.age_s),
             age(pod.state_age_s),
+            started(pod).unwrap_or_else(dash),
             pod.model.clone().unwrap_or_else(dash),
             pod.running.to_string(),
             pod.served.to_string(),
@@ -64,6 +85,7 @@ pub(super) fn rows(pods: &[PodView]) -> String {
             "ADDRESS",
             "AGE>",
             "IN STATE>",
+            "START",
             "MODEL",
             "RUNNING>",
             "SERVED>",

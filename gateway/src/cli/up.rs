@@ -1,7 +1,7 @@
 //! `stoic up`.
 
 use super::BAD_INPUT;
-use crate::config::Config;
+use crate::config::{BackendKind, Config};
 use crate::serve::{self, StartFailure};
 use clap::Args;
 use std::io::IsTerminal;
@@ -22,6 +22,9 @@ pub(super) struct Up {
     /// Folder of everything that lasts [default: ~/.local/share/stoic]
     #[arg(long, env = "STOIC_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// How pods run at a site: `process` or `docker`; may be given for several sites
+    #[arg(long = "site", value_name = "SITE=BACKEND", value_parser = site_backend)]
+    sites: Vec<(String, BackendKind)>,
     /// Log as JSON lines instead of text
     #[arg(long)]
     log_json: bool,
@@ -50,6 +53,20 @@ impl Up {
         if let Some(data) = self.data {
             config.data = data;
         }
+        for (name, backend) in self.sites {
+            let Some(site) = config.sites.get_mut(&name) else {
+                let known: Vec<&str> = config.sites.keys().map(String::as_str).collect();
+                let text = format!(
+                    "--site: there is no site `{name}`; there are: {}",
+                    known.join(", ")
+                );
+                return refused(text, BAD_INPUT);
+            };
+            if backend != BackendKind::Docker {
+                site.docker = None;
+            }
+            site.backend = backend;
+        }
         if self.print_config {
             return match toml::to_string_pretty(&config) {
                 Ok(text) => {
@@ -66,6 +83,19 @@ impl Up {
             Err(error @ StartFailure::Machine(_)) => refused(error.to_string(), 1),
         }
     }
+}
+
+/// `edge=docker`.
+fn site_backend(text: &str) -> Result<(String, BackendKind), String> {
+    let (site, backend) = text
+        .split_once('=')
+        .ok_or("write SITE=BACKEND, as in `edge=docker`")?;
+    let backend = match backend {
+        "process" => BackendKind::Process,
+        "docker" => BackendKind::Docker,
+        _ => return Err(format!("`{backend}` is not one of process, docker")),
+    };
+    Ok((site.to_owned(), backend))
 }
 
 /// Logs go to standard error; `STOIC_LOG` sets the level, as in `STOIC_LOG=debug`.

@@ -36,6 +36,8 @@ pub struct Config {
     pub body_limit: ByteSize,
     /// Threads that serve HTTP; 0: one a core.
     pub threads: usize,
+    /// How long callers may take.
+    pub http: HttpConfig,
     /// How long packages and results are kept.
     pub storage: StorageConfig,
     /// How predictions are made and choices taken.
@@ -44,6 +46,8 @@ pub struct Config {
     pub deployment: DeploymentConfig,
     /// Asynchronous calls.
     pub calls: CallsConfig,
+    /// Standbys of all functions together.
+    pub standbys: StandbysConfig,
     /// Probing of deployment times in the background.
     pub inquisitor: InquisitorConfig,
     /// Probing of the links to the sites.
@@ -52,6 +56,19 @@ pub struct Config {
     pub sites: BTreeMap<String, SiteConfig>,
     /// Resource shapes at those sites, in order of preference where predictions are equal.
     pub runtimes: BTreeMap<String, RuntimeConfig>,
+}
+
+/// How long callers may take over what they send; they are told 408 then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Over the head of a request. Connections on which nothing was asked for so long are closed.
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    /// In sum over a body, beside a second for each KiB that came. What the gateway takes itself does
+    /// not count, nor does what comes when the answer has begun.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
 }
 
 /// Retention in object storage.
@@ -152,6 +169,17 @@ impl Default for CallsConfig {
     }
 }
 
+/// Standbys of all functions together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StandbysConfig {
+    /// Most memory that idle pods on this host may hold together; absent: any. When they hold more, those
+    /// that were useful least recently are ended, whatever function they belong to; what runs never is,
+    /// and the standbys of a function's `min` only after all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+}
+
 /// The inquisitor (paper, sections 3.4.2 and 3.7): deploys the runtimes that are not at home, runs
 /// nothing in them, takes them down, and so keeps deployment times and availability known.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -201,6 +229,49 @@ pub enum BackendKind {
     /// Child processes of the gateway.
     #[default]
     Process,
+    /// Containers of a Docker engine.
+    Docker,
+}
+
+/// Containers of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerConfig {
+    /// Address of the engine, as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`; absent:
+    /// `$DOCKER_HOST`, else the socket at its usual place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Most processes and threads of one pod.
+    pub pids: u32,
+    /// Size of `/tmp` where the root cannot be written.
+    pub tmp: ByteSize,
+    /// What is known of an image's newest digest is asked for again after this time.
+    #[serde(with = "humantime_serde")]
+    pub check_images: Duration,
+    /// An image that the gateway fetched and no function uses goes after this time.
+    #[serde(with = "humantime_serde")]
+    pub keep_images: Duration,
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        Self {
+            host: None,
+            pids: 1024,
+            tmp: ByteSize::mib(64),
+            check_images: Duration::from_secs(5),
+            keep_images: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl BackendKind {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> String {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        written.as_str().unwrap_or_default().to_owned()
+    }
 }
 
 /// A place where pods run.
@@ -210,9 +281,16 @@ pub struct SiteConfig {
     /// How pods run there.
     #[serde(default)]
     pub backend: BackendKind,
+    /// More about its containers, for backend `docker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerConfig>,
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,
+    /// Whether pods of functions built on the SDK are forked from a process that stands ready with the
+    /// function loaded, which a process site does unless this says `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zygote: Option<bool>,
     /// Emulated deployment delay, before the pod is really started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_deployment: Option<EmulatedDeploymentConfig>,
@@ -321,14 +399,25 @@ impl Default for Config {
             data: default_data(),
             body_limit: ByteSize::gib(4),
             threads: 0,
+            http: HttpConfig::default(),
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
             deployment: DeploymentConfig::default(),
             calls: CallsConfig::default(),
+            standbys: StandbysConfig::default(),
             inquisitor: InquisitorConfig::default(),
             link: LinkConfig::default(),
             sites: default_sites(),
             runtimes: default_runtimes(cores, crate::sites::gpus_present()),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -570,6 +659,7 @@ mod tests {
         let default = Config::default();
         let text = |config: &Config| {
             let parts = (
+                &config.http,
                 &config.inquisitor,
                 &config.link,
                 &config.deployment,
@@ -588,6 +678,8 @@ mod tests {
             ("[inquisitor]\nevery = \"1ms\"", "inquisitor.every"),
             ("[inquisitor]\ntimeout = \"2days\"", "inquisitor.timeout"),
             ("[link]\nsize = \"1 GiB\"", "link.size"),
+            ("[standbys]\nmemory = \"0 B\"", "standbys.memory"),
+            ("[standbys]\nmemry = \"4 GiB\"", "did you mean `memory`"),
             ("[deployment]\nattempts = 40", "at most 20"),
             ("[placement]\nmin_chance = 1.5", "placement.min_chance"),
             ("[placement]\nprice_weight = -1.0", "placement.price_weight"),

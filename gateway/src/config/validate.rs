@@ -1,6 +1,6 @@
 //! What the types of the configuration cannot say.
 
-use super::{Config, InvalidConfig, nearest};
+use super::{BackendKind, Config, InvalidConfig, nearest};
 use crate::mode::Mode;
 use bytesize::ByteSize;
 use std::time::Duration;
@@ -56,6 +56,19 @@ impl Config {
                 return refuse(format!(
                     "sites.{name}: a name has lower-case letters, digits and `-` only"
                 ));
+            }
+            if let Some(docker) = &site.docker {
+                if site.backend != BackendKind::Docker {
+                    return refuse(format!(
+                        "sites.{name}.docker: is for sites with backend = \"docker\""
+                    ));
+                }
+                if docker.pids == 0 {
+                    return refuse(format!("sites.{name}.docker.pids: must be at least 1"));
+                }
+                if docker.tmp.as_u64() < 4096 {
+                    return refuse(format!("sites.{name}.docker.tmp: must be at least 4 KiB"));
+                }
             }
             if let Some(deployment) = &site.emulated_deployment
                 && !(deployment.scale.is_finite() && deployment.scale >= 0.0)
@@ -140,8 +153,13 @@ impl Config {
         if calls.backoff > calls.backoff_max || calls.backoff_max > LONGEST {
             return refuse("calls: backoff must be at most backoff_max, and that a day".to_owned());
         }
+        if self.standbys.memory.is_some_and(|size| size.as_u64() == 0) {
+            return refuse("standbys.memory: must be more than zero".to_owned());
+        }
         let inquisitor = &self.inquisitor;
         let lengths = [
+            ("http.head_timeout", self.http.head_timeout),
+            ("http.body_timeout", self.http.body_timeout),
             ("inquisitor.every", inquisitor.every),
             ("inquisitor.timeout", inquisitor.timeout),
             ("link.every", self.link.every),

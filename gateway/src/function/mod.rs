@@ -3,12 +3,13 @@
 //! Parsed and validated whole; inside the gateway a [`Function`] is always valid. Knows no site, no
 //! pool and no HTTP.
 
+pub mod amounts;
 mod object;
 mod registry;
 
 pub use object::{
     BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, Metadata, Pull, QueueSpec,
-    Resources, Standby,
+    Resources, Standby, Warmup,
 };
 pub use registry::{Function, PublishedModel, Registry, Runnable};
 

@@ -83,6 +83,10 @@ pub struct FunctionSpec {
     /// Invocations that one pod works at the same time.
     #[serde(default = "one")]
     pub concurrency: u32,
+    /// Whether requests carry kubeless's `event-id`, `event-type`, `event-time` and `event-namespace`;
+    /// absent: where the function is an image, which may have been made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_headers: Option<bool>,
     /// Environment of its pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -96,6 +100,10 @@ pub struct FunctionSpec {
     /// What one invocation may leave behind for the next.
     #[serde(default)]
     pub isolation: Isolation,
+    /// A request that each pod answers before it counts as ready, so that whatever it loads at its first
+    /// one is in memory. Functions of the SDK need none: they have run once before they are healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
     /// Warm pods by runtime: a number, or `{min, max, idle}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub standby: BTreeMap<String, Standby>,
@@ -108,6 +116,58 @@ pub struct FunctionSpec {
     /// Representative tasks run for a new version (paper, section 3.7).
     #[serde(default)]
     pub bootstrap: BootstrapSpec,
+}
+
+/// A pod's first request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Warmup {
+    /// Path and query.
+    #[serde(default = "root")]
+    pub path: String,
+    /// Method; absent: `POST` with a body, `GET` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Media type of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+}
+
+impl Warmup {
+    /// The method, written out.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        match (&self.method, &self.body) {
+            (Some(method), _) => method,
+            (None, Some(_)) => "POST",
+            (None, None) => "GET",
+        }
+    }
+
+    fn validate(&self) -> Result<(), InvalidFunction> {
+        if !self.path.starts_with('/') || self.path.parse::<http::Uri>().is_err() {
+            return Err(InvalidFunction(format!(
+                "spec.warmup.path: `{}` is no path that starts with `/`",
+                self.path
+            )));
+        }
+        if http::Method::from_bytes(self.method().as_bytes()).is_err() {
+            return Err(InvalidFunction(format!(
+                "spec.warmup.method: `{}` is no method",
+                self.method()
+            )));
+        }
+        let typed = self.content_type.as_deref();
+        if typed.is_some_and(|typed| http::HeaderValue::from_str(typed).is_err()) {
+            return Err(InvalidFunction(
+                "spec.warmup.contentType: no value of a header".to_owned(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// What a pod needs.
@@ -171,6 +231,13 @@ pub struct Standby {
     /// Pods above `min` go after being idle for this long.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
+    /// As many pods stay as the highest concurrency of this window needed; absent: as long as `idle`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "humantime_serde"
+    )]
+    pub window: Option<Duration>,
 }
 
 impl Default for Standby {
@@ -179,6 +246,7 @@ impl Default for Standby {
             min: 0,
             max: 1,
             idle: DEFAULT_IDLE,
+            window: None,
         }
     }
 }
@@ -200,6 +268,8 @@ struct StandbyFull {
     max: Option<u32>,
     #[serde(default = "default_idle", with = "humantime_serde")]
     idle: Duration,
+    #[serde(default, with = "humantime_serde")]
+    window: Option<Duration>,
 }
 
 impl From<StandbyForm> for Standby {
@@ -208,12 +278,13 @@ impl From<StandbyForm> for Standby {
             StandbyForm::Count(count) => Self {
                 min: count,
                 max: count.max(1),
-                idle: DEFAULT_IDLE,
+                ..Self::default()
             },
             StandbyForm::Full(full) => Self {
                 min: full.min,
                 max: full.max.unwrap_or(full.min.max(1)),
                 idle: full.idle,
+                window: full.window,
             },
         }
     }
@@ -273,6 +344,17 @@ fn default_idle() -> Duration {
 fn one() -> u32 {
     1
 }
+fn root() -> String {
+    "/".to_owned()
+}
+
+impl FunctionSpec {
+    /// Whether requests carry kubeless's event headers.
+    #[must_use]
+    pub fn tells_events(&self) -> bool {
+        self.event_headers.unwrap_or(self.image.is_some())
+    }
+}
 
 impl FunctionObject {
     /// Parses a `function.yaml` (or JSON, which is YAML).
@@ -320,6 +402,9 @@ impl FunctionObject {
                 "spec.health: `{}` must start with `/`",
                 spec.health
             ));
+        }
+        if let Some(warmup) = &spec.warmup {
+            warmup.validate()?;
         }
         if spec.concurrency == 0 {
             return refuse("spec.concurrency: must be at least 1".to_owned());
@@ -389,9 +474,42 @@ mod tests {
             Standby {
                 min: 0,
                 max: 2,
-                idle: Duration::from_secs(30)
+                idle: Duration::from_secs(30),
+                window: None,
             }
         );
+        let text = GOOD.replace("idle: 30s", "idle: 30s, window: 2m");
+        let object = FunctionObject::parse(&text).expect("valid");
+        let window = Some(Duration::from_secs(120));
+        assert_eq!(object.spec.standby["cpu"].window, window);
+        let text = serde_json::to_string(&object).expect("serialises");
+        assert_eq!(FunctionObject::parse(&text).expect("valid"), object);
+    }
+
+    #[test]
+    fn a_first_request_is_read_or_refused_by_its_key() {
+        let with = |warmup: &str| FunctionObject::parse(&format!("{GOOD}  warmup: {warmup}\n"));
+        let object = with("{body: '{}', contentType: application/json}").expect("valid");
+        let warmup = object.spec.warmup.expect("declared");
+        assert_eq!((warmup.path.as_str(), warmup.method()), ("/", "POST"));
+        assert_eq!(
+            with("{path: /x}")
+                .expect("valid")
+                .spec
+                .warmup
+                .map(|w| w.method().to_owned()),
+            Some("GET".to_owned())
+        );
+        for (warmup, key) in [
+            ("{path: x}", "spec.warmup.path"),
+            ("{path: '/a b'}", "spec.warmup.path"),
+            ("{method: 'a b'}", "spec.warmup.method"),
+            ("{contentType: \"a\\nb\"}", "spec.warmup.contentType"),
+            ("{pth: /}", "path"),
+        ] {
+            let error = with(warmup).expect_err(warmup).to_string();
+            assert!(error.contains(key), "{warmup}: {error}");
+        }
     }
 
     #[test]

@@ -47,6 +47,12 @@ impl Function {
         &self.object.metadata.name
     }
 
+    /// Whether this object declares the same spec: it is the same version then.
+    #[must_use]
+    pub fn spec_is(&self, object: &FunctionObject) -> bool {
+        self.object.spec == object.spec
+    }
+
     /// Whether the function may run on this runtime.
     #[must_use]
     pub fn allows(&self, runtime: &str) -> bool {

@@ -81,8 +81,21 @@ impl HttpBody for Body {
                 let polled = Pin::new(&mut *incoming).poll_frame(cx);
                 let ended = match &polled {
                     Poll::Ready(None) => true,
-                    Poll::Ready(Some(Ok(_))) => incoming.is_end_stream(),
-                    Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+                    Poll::Ready(Some(Ok(_))) => {
+                        if let Some(held) = held {
+                            held.heard();
+                        }
+                        incoming.is_end_stream()
+                    }
+                    Poll::Ready(Some(Err(_))) => false,
+                    Poll::Pending => {
+                        if held.as_mut().is_some_and(|held| held.silent(cx)) {
+                            // Given up: its place is free, its connection closed.
+                            *held = None;
+                            return Poll::Ready(Some(Err("the pod fell silent".into())));
+                        }
+                        false
+                    }
                 };
                 if ended && let Some(held) = held.take() {
                     held.finish();

@@ -10,16 +10,18 @@ use crate::gateway::Gateway;
 use crate::requester::emulated;
 use crate::runnable::Deployed;
 use crate::scheduler::{Ask, LinkView};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use stoic_placement::Features;
 use stoic_placement::modes::Work;
 
-/// Largest function object.
+/// Largest object, of a function or else.
 const OBJECT_LIMIT: usize = 1 << 20;
 
 type Answer = Result<Response<Body>, Failure>;
@@ -63,15 +65,7 @@ pub(super) async fn one(gateway: &Arc<Gateway>, name: &str, request: Request<Inc
 }
 
 async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, name: Option<&str>) -> Answer {
-    let body = Limited::new(request.into_body(), OBJECT_LIMIT)
-        .collect()
-        .await;
-    let body = body
-        .map_err(|e| match e.is::<LengthLimitError>() {
-            true => Failure::new(413, "body_too_large", "a function object has at most 1 MiB"),
-            false => Failure::new(400, "body_incomplete", e.to_string()),
-        })?
-        .to_bytes();
+    let body = object_body(request).await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Failure::new(400, "function_invalid", "the function is no UTF-8 text"))?;
     let object = FunctionObject::parse(text)?;
@@ -217,7 +211,7 @@ fn deadline(parameters: &BTreeMap<String, String>) -> Result<Option<f64>, Failur
     }
 }
 
-fn flag(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Failure> {
+pub(super) fn flag(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Failure> {
     match parameters.get(name).map(String::as_str) {
         None | Some("false") => Ok(false),
         Some("true" | "") => Ok(true),
@@ -252,6 +246,9 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
         RuntimeView {
             name: info.name.clone(),
             site: info.site.clone(),
+            backend: gateway
+                .site(&info.site)
+                .map_or_else(String::new, |site| site.backend().to_owned()),
             threads: config.map_or(0, |config| config.threads),
             precision: config.map_or_else(String::new, |config| config.precision.clone()),
             gpus: config.map_or(0, |config| config.gpus),
@@ -277,13 +274,55 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
 
 /// `GET /v1/pods`.
 pub(super) fn pods(gateway: &Gateway) -> Response<Body> {
-    let all: Vec<_> = gateway
-        .functions
-        .all()
-        .iter()
-        .flat_map(|deployed| deployed.pods())
-        .collect();
-    json(StatusCode::OK, &all)
+    json(StatusCode::OK, &gateway.pods())
+}
+
+/// `DELETE /v1/pods/{pod}`: ends one pod in order.
+pub(super) fn end_pod(gateway: &Gateway, name: &str, method_: &Method) -> Answer {
+    if method_ != Method::DELETE {
+        return Err(method("DELETE"));
+    }
+    gateway.end_pod(name)?;
+    Ok(json(
+        StatusCode::ACCEPTED,
+        &serde_json::json!({"pod": name, "ending": true}),
+    ))
+}
+
+/// What `POST /v1/functions/{name}/scale` says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    replicas: u32,
+    runtime: Option<String>,
+}
+
+/// `POST /v1/functions/{name}/scale`: keeps so many pods ready, until the next deployment.
+pub(super) async fn scale(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    request: Request<Incoming>,
+) -> Answer {
+    if request.method() != Method::POST {
+        return Err(method("POST"));
+    }
+    let body = object_body(request).await?;
+    let Scale { replicas, runtime } = serde_json::from_slice(&body)
+        .map_err(|error| Failure::new(400, "scale_invalid", error.to_string()))?;
+    let scaled = gateway.scale(name, replicas, runtime.as_deref())?;
+    Ok(json(StatusCode::OK, &scaled))
+}
+
+/// The body of a request that carries an object.
+async fn object_body(request: Request<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(request.into_body(), OBJECT_LIMIT)
+        .collect()
+        .await;
+    let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+        true => Failure::new(413, "body_too_large", "an object has at most 1 MiB"),
+        false => Failure::new(400, "body_incomplete", e.to_string()),
+    })?;
+    Ok(body.to_bytes())
 }
 
 /// `GET /v1/measurements?function=F&runtime=R&limit=N`: the newest first.

@@ -2,6 +2,8 @@
 
 use super::Body;
 use super::answer::{failure, typed};
+use super::arriving::{Arriving, Broken};
+use super::caller::Caller;
 use super::forward::{self, Stamp, stamp};
 use crate::config::nearest;
 use crate::failure::Failure;
@@ -15,13 +17,14 @@ use crate::runnable::Deployed;
 use crate::scheduler::unix_now;
 use crate::storage::result_key;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyDataStream, Limited};
 use hyper::body::Incoming;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio::sync::mpsc;
@@ -242,8 +245,9 @@ pub(super) struct Admitted {
 pub(super) async fn invoke(
     gateway: &Arc<Gateway>,
     name: &str,
-    path: &str,
+    path: PathAndQuery,
     request: Request<Incoming>,
+    caller: &Caller,
 ) -> Response<Body> {
     let Admitted {
         deployed,
@@ -252,13 +256,25 @@ pub(super) async fn invoke(
     } = match admit(gateway, name, &request) {
         Ok(admitted) => admitted,
         Err(refused) => {
-            discard(request).await;
+            Box::pin(discard(request)).await;
             return failure(&refused);
         }
     };
     let answered = match deployed.function.object.spec.input {
-        Input::Request => forward::forward(gateway, &deployed, request, path, &wanted).await,
-        Input::Batch => run_batch(gateway, &deployed, request, &wanted, content_type).await,
+        Input::Request => {
+            forward::forward(gateway, &deployed, request, path, &wanted, caller).await
+        }
+        // Boxed: it is much larger than what a request that passes through needs.
+        Input::Batch => {
+            Box::pin(run_batch(
+                gateway,
+                &deployed,
+                request,
+                &wanted,
+                content_type,
+            ))
+            .await
+        }
     };
     answered.unwrap_or_else(|failed| {
         gateway.metrics.failed(name, &failed.problem.code);
@@ -360,9 +376,15 @@ async fn run_batch(
     // The work runs on the gateway's own async runtime and ends with this request.
     let staging = {
         let (gateway, invocation) = (Arc::clone(gateway), job.invocation.clone());
-        let body = BodyDataStream::new(body);
+        let body = Arriving::new(body, gateway.config.http.body_timeout);
+        // What broke the body is told as it is: a store would only say that it did.
+        let broken = Arc::new(OnceLock::new());
+        let noted = Arc::clone(&broken);
+        let body = BodyDataStream::new(body).inspect_err(move |Broken(failure)| {
+            let _ = noted.set(failure.clone());
+        });
         async move {
-            package::stage(
+            let staged = package::stage(
                 &gateway.stores,
                 &invocation,
                 body,
@@ -370,7 +392,8 @@ async fn run_batch(
                 &content_type,
                 limit,
             )
-            .await
+            .await;
+            staged.map_err(|failed| broken.get().cloned().unwrap_or(failed))
         }
     };
     let staged = AbortOnDropHandle::new(gateway.runtime.spawn(staging))
@@ -407,7 +430,8 @@ async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>
     stamp(
         all,
         &Stamp {
-            invocation: &m.invocation,
+            invocation: HeaderValue::from_str(&m.invocation)
+                .unwrap_or(HeaderValue::from_static("")),
             runtime: &m.runtime,
             site: &m.site,
             start,
@@ -415,6 +439,7 @@ async fn plain(gateway: &Gateway, answer: &BatchAnswer) -> Result<Response<Body>
             predicted: m.predicted.map(|parts| (parts, m.predicted_90)),
             actual: &m.actual,
             emulated: &m.emulated,
+            started: &answer.started,
         },
     );
     let mut put = |name: &'static str, value: &str| {

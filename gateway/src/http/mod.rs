@@ -5,18 +5,25 @@
 //! everything slow run on the gateway's own async runtime.
 
 mod answer;
+mod arriving;
 mod body;
+mod caller;
 mod calls;
+mod connection;
 mod forward;
 mod functions;
 mod invoke;
+mod logs;
 mod openapi;
+mod openfaas;
 mod routes;
+mod secrets;
 mod server;
 mod views;
 
 pub use body::Body;
 pub use openapi::OPENAPI;
+pub use secrets::SecretView;
 pub use server::Front;
 pub use views::{
     FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction,

@@ -8,14 +8,16 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 mod tests {
     use super::OPENAPI;
     use crate::function::FunctionObject;
+    use crate::gateway::Scaled;
     use crate::history::{AccountRow, Measurement, ModelRecord, Parts, Race};
+    use crate::http::openfaas;
     use crate::http::routes::PATHS;
     use crate::http::{
         FunctionStatus, FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView,
     };
     use crate::pods::{LastDeployment, LastProbe, PodView, Standing};
     use crate::requester::events::Event;
-    use crate::runnable::Bootstrap;
+    use crate::runnable::{Bootstrap, Rollout};
     use crate::scheduler::{
         Explanation, LinkView, LoadView, ModeForecast, PartExplanation, RecentAccuracy,
         RunningView, RuntimeEstimate,
@@ -47,6 +49,7 @@ mod tests {
         let described = document["paths"].as_object().expect("paths").keys();
         let described: BTreeSet<&str> = described.map(String::as_str).collect();
         let mut routes: BTreeSet<&str> = PATHS.iter().map(|(path, _)| *path).collect();
+        routes.extend(openfaas::PATHS.iter().map(|(path, _)| *path));
         routes.extend([
             "/function/{name}",
             "/function/{name}/{path}",
@@ -265,7 +268,7 @@ mod tests {
     fn views_are_as_described() {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
             annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
-            {edge: 1}, resources: {cpu: 1.5, memory: 64Mi}}";
+            {edge: {min: 1, window: 1m}}, warmup: {body: x, contentType: text/plain}, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);
         let status = FunctionStatus {
@@ -274,6 +277,12 @@ mod tests {
             ready: 1,
             pods: 1,
             created: 1.5,
+            rollout: Some(Rollout {
+                state: "failed".to_owned(),
+                version: text(),
+                reason: text(),
+                at: 1.5,
+            }),
             bootstrap: Bootstrap {
                 state: "running".to_owned(),
                 done: 1,
@@ -287,6 +296,7 @@ mod tests {
             &RuntimeView {
                 name: text(),
                 site: text(),
+                backend: text(),
                 threads: 1,
                 precision: text(),
                 gpus: 0,
@@ -343,12 +353,24 @@ mod tests {
                 state: "idle".to_owned(),
                 address: Some(text()),
                 pid: Some(1),
+                digest: Some(text()),
                 model: Some(text()),
                 running: 0,
                 served: 1,
                 probe: false,
+                stages: [("exec".to_owned(), 0.5)].into(),
+                memory_bytes: Some(1),
+                note: Some(text()),
                 age_s: 0.5,
                 state_age_s: 0.5,
+            },
+        );
+        check(
+            "Scaled",
+            &Scaled {
+                function: text(),
+                replicas: 1,
+                runtimes: vec![text()],
             },
         );
         check(

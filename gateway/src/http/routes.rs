@@ -1,13 +1,14 @@
 //! From a path to its handler.
 
 use super::answer::{failure, typed};
-use super::{Body, OPENAPI, calls, functions, invoke};
+use super::caller::Caller;
+use super::{Body, OPENAPI, calls, functions, invoke, logs, openfaas, secrets};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::uri::{InvalidUri, PathAndQuery};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The page at `/`.
@@ -16,16 +17,34 @@ const PAGE: &str = include_str!("page.html");
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers one request.
-pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn route(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    caller: &Caller,
+) -> Response<Body> {
     let uri = request.uri().clone();
-    let path = uri.path();
-    if let Some(rest) = path.strip_prefix("/function/") {
-        let (name, inner) = inside(rest, uri.query());
-        return invoke::invoke(gateway, name, &inner, request).await;
+    if let Some((name, inner)) = invocation(&uri, "/function/") {
+        return match inner {
+            Ok(inner) => invoke::invoke(gateway, name, inner, request, caller).await,
+            Err(error) => failure(&Failure::new(400, "path_invalid", error.to_string())),
+        };
     }
-    if let Some(rest) = path.strip_prefix("/async-function/") {
-        let (name, inner) = inside(rest, uri.query());
-        return calls::accept(gateway, name, &inner, request).await;
+    if let Some((name, inner)) = invocation(&uri, "/async-function/") {
+        return match inner {
+            Ok(inner) => Box::pin(calls::accept(gateway, name, inner.as_str(), request)).await,
+            Err(error) => failure(&Failure::new(400, "path_invalid", error.to_string())),
+        };
+    }
+    // Boxed, so that what is made and moved for an invocation stays small.
+    Box::pin(own(gateway, request, &uri)).await
+}
+
+/// Answers a request to the gateway itself.
+async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> Response<Body> {
+    let path = uri.path();
+    if let Some((route, of)) = find_in(openfaas::PATHS, path) {
+        let answered = openfaas::answer(gateway, route, of, request).await;
+        return answered.unwrap_or_else(|failed| failure(&failed));
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     let Some((route, of)) = find(path) else {
@@ -40,14 +59,19 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
         Route::Function => functions::one(gateway, of, request).await,
         Route::Call => calls::one(gateway, of, request.method()).await,
         Route::CallRetry => calls::retry(gateway, of, request.method()).await,
+        Route::Secret => secrets::one(gateway, of, request).await,
+        Route::Scale => functions::scale(gateway, of, request).await,
+        Route::Pod => functions::end_pod(gateway, of, request.method()),
         _ if !get => Err(functions::method("GET")),
-        Route::Predict => functions::predict(gateway, of, &uri),
+        Route::Predict => functions::predict(gateway, of, uri),
         Route::Models => functions::models(gateway, of).await,
+        Route::Logs => logs::logs(gateway, of, uri),
+        Route::Secrets => secrets::collection(gateway).await,
         Route::Runtimes => Ok(functions::runtimes(gateway)),
         Route::Pods => Ok(functions::pods(gateway)),
-        Route::Measurements => functions::measurements(gateway, &uri).await,
+        Route::Measurements => functions::measurements(gateway, uri).await,
         Route::Account => functions::account(gateway).await,
-        Route::Calls => calls::list(gateway, &uri).await,
+        Route::Calls => calls::list(gateway, uri).await,
         Route::CallResult => calls::result(gateway, of).await,
         Route::Result => invoke::result(gateway, of).await,
         Route::Info => Ok(functions::info(gateway)),
@@ -68,17 +92,6 @@ pub(super) async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) ->
     answered.unwrap_or_else(|failed| failure(&failed))
 }
 
-/// The function's name, and what of the path and query is the function's.
-fn inside<'a>(rest: &'a str, query: Option<&str>) -> (&'a str, Cow<'a, str>) {
-    let (name, inner) = rest
-        .split_once('/')
-        .map_or((rest, "/"), |(name, _)| (name, &rest[name.len()..]));
-    match query {
-        None => (name, inner.into()),
-        Some(query) => (name, format!("{inner}?{query}").into()),
-    }
-}
-
 fn text(content_type: &'static str, body: Bytes) -> Response<Body> {
     typed(StatusCode::OK, content_type, body)
 }
@@ -90,8 +103,13 @@ pub(super) enum Route {
     Function,
     Predict,
     Models,
+    Logs,
+    Secrets,
+    Secret,
     Runtimes,
     Pods,
+    Pod,
+    Scale,
     Measurements,
     Account,
     Result,
@@ -107,13 +125,18 @@ pub(super) enum Route {
 }
 
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 19] = [
+pub(super) const PATHS: [(&str, Route); 24] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
     ("/v1/functions/{name}/models", Route::Models),
+    ("/v1/functions/{name}/logs", Route::Logs),
+    ("/v1/secrets", Route::Secrets),
+    ("/v1/secrets/{name}", Route::Secret),
     ("/v1/runtimes", Route::Runtimes),
+    ("/v1/functions/{name}/scale", Route::Scale),
     ("/v1/pods", Route::Pods),
+    ("/v1/pods/{pod}", Route::Pod),
     ("/v1/measurements", Route::Measurements),
     ("/v1/account", Route::Account),
     ("/v1/invocations/{id}/result", Route::Result),
@@ -129,10 +152,31 @@ pub(super) const PATHS: [(&str, Route); 19] = [
     ("/", Route::Page),
 ];
 
+/// The function that `/function/{name}[/path][?query]` names, and the path and query that its pod gets:
+/// byte for byte as they came, nothing decoded and nothing resolved.
+fn invocation<'a>(
+    uri: &'a Uri,
+    prefix: &str,
+) -> Option<(&'a str, Result<PathAndQuery, InvalidUri>)> {
+    let all = uri.path_and_query()?.as_str().strip_prefix(prefix)?;
+    let end = all.find(['/', '?']).unwrap_or(all.len());
+    let (name, inner) = all.split_at(end);
+    let inner = match inner.as_bytes().first() {
+        None => Ok(PathAndQuery::from_static("/")),
+        Some(b'?') => PathAndQuery::try_from(format!("/{inner}")),
+        Some(_) => PathAndQuery::try_from(inner),
+    };
+    Some((openfaas::plain_name(name), inner))
+}
+
 /// The route of a path, and what stands in it for the name or id.
 fn find(path: &str) -> Option<(Route, &str)> {
+    find_in(&PATHS, path)
+}
+
+fn find_in<'a, R: Copy>(paths: &[(&str, R)], path: &'a str) -> Option<(R, &'a str)> {
     let path = path.trim_matches('/');
-    PATHS.iter().find_map(|(pattern, route)| {
+    paths.iter().find_map(|(pattern, route)| {
         let mut of = "";
         let mut segments = path.split('/');
         for wanted in pattern.trim_matches('/').split('/') {
@@ -152,9 +196,45 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pod_gets_path_and_query_as_they_came() {
+        for (sent, name, inner) in [
+            ("/function/f", "f", "/"),
+            ("/function/f/", "f", "/"),
+            ("/function/f.openfaas-fn/a", "f", "/a"),
+            ("/function/f.other", "f.other", "/"),
+            ("/function/f?", "f", "/?"),
+            ("/function/f?x=/a/../b", "f", "/?x=/a/../b"),
+            ("/function/f//a//", "f", "//a//"),
+            (
+                "/function/f/a%2Fb/../c/./%2e%2e/?q=%20+&&",
+                "f",
+                "/a%2Fb/../c/./%2e%2e/?q=%20+&&",
+            ),
+            ("http://other/function/f/a?b", "f", "/a?b"),
+            ("/function/", "", "/"),
+        ] {
+            let uri: Uri = sent.parse().expect("a URI");
+            let (found, path) = invocation(&uri, "/function/").expect("an invocation");
+            assert_eq!(
+                (found, path.expect("a path").as_str()),
+                (name, inner),
+                "{sent}"
+            );
+        }
+        for other in ["/", "/functions/f", "/v1/functions/f", "*"] {
+            assert!(
+                invocation(&other.parse().expect("a URI"), "/function/").is_none(),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
     fn every_path_finds_its_route_and_others_none() {
         for (pattern, route) in PATHS {
-            let path = pattern.replace("{name}", "hi").replace("{id}", "hi");
+            let path = ["{name}", "{id}", "{pod}"]
+                .iter()
+                .fold(pattern.to_owned(), |path, of| path.replace(of, "hi"));
             let of = if path == pattern { "" } else { "hi" };
             assert_eq!(find(&path), Some((route, of)), "{path}");
             assert_eq!(find(&format!("{path}/")), Some((route, of)), "{path}/");
@@ -162,7 +242,7 @@ mod tests {
         for path in [
             "/v1",
             "/v1/functions//predict",
-            "/v1/pods/x",
+            "/v1/pods/x/y",
             "/v2/pods",
             "/index.html",
         ] {

@@ -1,25 +1,16 @@
 //! The front's threads: one event loop each over one shared listening socket.
 
-use super::{Body, routes};
+use super::connection::{Stopped, connection};
 use crate::gateway::Gateway;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
-use std::convert::Infallible;
+use socket2::{SockRef, TcpKeepalive};
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
-
-/// Longest time a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of a request.
-const HEAD_LIMIT: usize = 64 * 1024;
 
 /// The running front.
 #[derive(Debug)]
@@ -41,19 +32,13 @@ impl Front {
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
+        listen_for_life(listener)?;
         let (stop, stopped) = watch::channel(None);
         let threads = (0..threads.max(1))
             .map(|number| {
                 let (gateway, listener, stopped) =
                     (Arc::clone(gateway), listener.try_clone()?, stopped.clone());
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                std::thread::Builder::new()
-                    .name(format!("http-{number}"))
-                    .spawn(move || {
-                        LocalSet::new().block_on(&runtime, serve(gateway, listener, stopped))
-                    })
+                start_thread(number, gateway, listener, stopped)
             })
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -78,11 +63,46 @@ impl Front {
     }
 }
 
-async fn serve(
+/// Starts one thread of the front. Its tasks never leave it, and the runtime knows that: a task that
+/// another one on the thread wakes, or the arrival of bytes, costs no system call.
+fn start_thread(
+    number: usize,
     gateway: Arc<Gateway>,
     listener: TcpListener,
-    mut stopped: watch::Receiver<Option<Duration>>,
-) {
+    stopped: Stopped,
+) -> std::io::Result<JoinHandle<()>> {
+    let (built, started) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("http-{number}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = built.send(Ok(()));
+                    runtime.block_on(serve(gateway, listener, stopped));
+                }
+                Err(error) => drop(built.send(Err(error))),
+            }
+        })?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended at once")))?;
+    Ok(thread)
+}
+
+/// Accepted connections inherit this from their listener: a caller who vanishes without a word, while it
+/// waits or listens, is noticed within half a minute, and what is held for it given back.
+fn listen_for_life(listener: &TcpListener) -> std::io::Result<()> {
+    let life = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    SockRef::from(listener).set_tcp_keepalive(&life)
+}
+
+async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut stopped: Stopped) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!("cannot listen: {error}"),
@@ -92,7 +112,7 @@ async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, each.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, each.clone()))),
                 Err(error) => {
                     // Out of descriptors, most likely: others will be given back soon.
                     debug!("cannot accept: {error}");
@@ -111,43 +131,5 @@ async fn serve(
             "requests were cut off after {}",
             humantime::format_duration(grace)
         );
-    }
-}
-
-async fn connection(
-    gateway: Arc<Gateway>,
-    stream: TcpStream,
-    mut stopped: watch::Receiver<Option<Duration>>,
-) {
-    let _ = stream.set_nodelay(true);
-    // Whether a head has come since the connection was opened: only then may an answer be on its way.
-    let used = Rc::new(Cell::new(false));
-    let service = {
-        let used = Rc::clone(&used);
-        service_fn(move |request| {
-            let gateway = Arc::clone(&gateway);
-            used.set(true);
-            async move { Ok::<http::Response<Body>, Infallible>(routes::route(&gateway, request).await) }
-        })
-    };
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_LIMIT.max(8192))
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        // Nothing is owed to a connection that has asked for nothing.
-        _ = stopped.wait_for(Option::is_some) => {
-            if !used.get() {
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!("connection: {error}");
     }
 }

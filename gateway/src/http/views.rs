@@ -3,7 +3,7 @@
 use crate::function::FunctionObject;
 use crate::history::ModelRecord;
 use crate::pods::{PodView, Standing};
-use crate::runnable::{Bootstrap, Deployed};
+use crate::runnable::{Bootstrap, Deployed, Rollout};
 use crate::scheduler::{LinkView, ModeForecast, RuntimeEstimate};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct FunctionStatus {
     pub pods: usize,
     /// When it was deployed first, seconds since the Unix epoch.
     pub created: f64,
+    /// The version that was to take over from this one, and did not, or not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Representative tasks of this version.
     pub bootstrap: Bootstrap,
 }
@@ -46,8 +49,9 @@ impl FunctionView {
             version: deployed.function.version.clone(),
             model: deployed.model().map(|model| model.version.clone()),
             ready,
-            pods: pods.len(),
+            pods: pods.iter().filter(|pod| pod.exists()).count(),
             created: deployed.function.created,
+            rollout: deployed.rollout.lock().clone(),
             bootstrap: deployed.bootstrap.lock().clone(),
         };
         Self {
@@ -64,6 +68,9 @@ pub struct RuntimeView {
     pub name: String,
     /// Its site.
     pub site: String,
+    /// What runs pods there: `process`, `docker`.
+    #[serde(default)]
+    pub backend: String,
     /// Threads a pod computes with.
     pub threads: u32,
     /// `fp32`, `bf16`, `auto`.

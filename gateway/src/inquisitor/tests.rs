@@ -4,12 +4,15 @@
 use super::{Inquisitor, Subject};
 use crate::clock::Clock;
 use crate::config::InquisitorConfig;
+use crate::function::FunctionSpec;
 use crate::function::Standby;
 use crate::metrics::Metrics;
 use crate::pods::{
     AcquireError, Deployment, Expected, Pod, Pool, PoolOptions, Standing, Start, Warmer,
 };
-use crate::sites::{PodSpec, Site, SiteFuture, StartError, StartedPod};
+use crate::sites::{
+    Adoption, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
+};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -67,6 +70,9 @@ impl Site for ScriptedSite {
                 id: spec.name,
                 exited,
                 emulated_s: 0.0,
+                stages: Vec::new(),
+                model: None,
+                digest: None,
             })
         })
     }
@@ -82,8 +88,28 @@ impl Site for ScriptedSite {
         Box::pin(async { 0 })
     }
 
-    fn check(&self, _command: &[String]) -> Result<(), StartError> {
+    fn backend(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn can_run(&self, _spec: &FunctionSpec) -> Result<(), &'static str> {
         Ok(())
+    }
+
+    fn check<'a>(&'a self, _spec: &'a PodSpec) -> SiteFuture<'a, Result<(), StartError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn adopt(&self) -> SiteFuture<'_, Adoption> {
+        Box::pin(async { Adoption::default() })
+    }
+
+    fn logs<'a>(
+        &'a self,
+        _pod: &'a str,
+        _ask: LogAsk,
+    ) -> SiteFuture<'a, std::io::Result<Option<LogStream>>> {
+        Box::pin(async { Ok(None) })
     }
 }
 
@@ -96,6 +122,14 @@ impl Warmer for NoModels {
         _site: &'a str,
         _pod: &'a Pod,
         _model: &'a crate::function::PublishedModel,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn first<'a>(
+        &'a self,
+        _reach: SocketAddr,
+        _warmup: &'a crate::function::Warmup,
     ) -> SiteFuture<'a, anyhow::Result<()>> {
         Box::pin(async { Ok(()) })
     }
@@ -137,10 +171,7 @@ fn watched(config: &InquisitorConfig, script: &[Ends]) -> Watched {
         site_name: "cloud".to_owned(),
         site: Arc::clone(&site) as Arc<dyn Site>,
         link: None,
-        command: vec!["f".to_owned()],
-        env: Default::default(),
-        health: "/".to_owned(),
-        ready_timeout: Duration::from_secs(3600),
+        pod: PodSpec::default(),
         concurrency: 1,
         standby: Standby {
             min: 0,
@@ -152,6 +183,8 @@ fn watched(config: &InquisitorConfig, script: &[Ends]) -> Watched {
         attempts: 10,
         backoff: Duration::from_millis(100),
         grace: Duration::from_secs(1),
+        warmup: None,
+        pace: None,
         watch: config.enabled.then(|| config.probes()),
         clock: Clock::starting_at(6.0 * 3600.0),
     };

@@ -2,7 +2,7 @@
 //! pods that are not invocations.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
@@ -14,8 +14,17 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the pod answers 200 at this path now.
 pub async fn healthy(address: SocketAddr, path: &str) -> bool {
+    health(address, path).await.is_some()
+}
+
+/// The headers of the pod's answer at this path, if that is 200 now.
+pub async fn health(address: SocketAddr, path: &str) -> Option<HeaderMap> {
     let check = exchange(address, Method::GET, path, None, Bytes::new(), 1 << 20);
-    matches!(tokio::time::timeout(HEALTH_TIMEOUT, check).await, Ok(Ok(answer)) if answer.status() == 200)
+    let answer = tokio::time::timeout(HEALTH_TIMEOUT, check)
+        .await
+        .ok()?
+        .ok()?;
+    (answer.status() == 200).then(|| answer.into_parts().0.headers)
 }
 
 /// Sends one request on a new connection and collects the answer, at most `limit` bytes.

@@ -24,4 +24,6 @@ pub struct Deployment {
     pub standby: bool,
     /// Why it failed; none when it succeeded.
     pub failure: Option<String>,
+    /// Where its time went, in seconds by stage; empty when it failed.
+    pub stages: Vec<(&'static str, f64)>,
 }

@@ -1,7 +1,8 @@
 //! A place in a ready pod: how it is given, and what happens when it comes back.
 
-use super::pod::{Pod, PodState, Running};
+use super::pod::{Entry, Pod, PodState, Running};
 use super::pool::Pool;
+use super::queue::Expected;
 use super::state::State;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,13 +51,25 @@ impl Pool {
         asked: Instant,
         predicted_s: f64,
     ) -> Option<Lease> {
+        self.take_where(state, now, asked, predicted_s, |_| true)
+    }
+
+    /// The same, in a pod that suits.
+    fn take_where(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Instant,
+        asked: Instant,
+        predicted_s: f64,
+        suits: impl Fn(&Entry) -> bool,
+    ) -> Option<Lease> {
         let limit = self.options.concurrency as usize;
-        let entry = state
-            .pods
-            .iter_mut()
-            .find(|entry| entry.state.takes_work() && entry.running.len() < limit)?;
+        let entry = state.pods.iter_mut().find(|entry| {
+            entry.state.takes_work() && entry.running.len() < limit && suits(entry)
+        })?;
         let pod = entry.pod.clone()?;
         let id = self.leases.fetch_add(1, Ordering::Relaxed);
+        state.running += 1;
         entry.running.push(Running {
             lease: id,
             begun: now,
@@ -79,15 +92,29 @@ impl Pool {
         })
     }
 
+    /// A place that is free now in another pod than those of these names, which said that they are full.
+    pub fn take_another(self: &Arc<Self>, expected: Expected, full: &[Arc<str>]) -> Option<Lease> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        let now = Instant::now();
+        let other = |entry: &Entry| !full.contains(&entry.name);
+        self.take_where(&mut state, now, now, expected.processing_s, other)
+    }
+
     fn release(self: &Arc<Self>, pod: &Pod, id: u64) {
         let mut stop = None;
         {
             let mut state = self.state.lock();
             let now = Instant::now();
             let model = state.model.as_ref().map(|model| model.version.clone());
+            state.note_demand(now);
+            state.running -= 1;
             if let Some(entry) = state.pods.iter_mut().find(|entry| entry.name == pod.name) {
                 entry.running.retain(|running| running.lease != id);
                 entry.served += 1;
+                entry.useful = now;
                 if entry.running.is_empty() {
                     match entry.state {
                         PodState::Busy if entry.model != model => {

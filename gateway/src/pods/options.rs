@@ -1,9 +1,10 @@
 //! What a pool is made of.
 
+use super::Pace;
 use crate::clock::Clock;
-use crate::function::Standby;
+use crate::function::{Standby, Warmup};
 use crate::link::EmulatedLink;
-use crate::sites::Site;
+use crate::sites::{PodSpec, Site};
 use std::sync::Arc;
 use std::time::Duration;
 use stoic_placement::availability::ProbeConfig;
@@ -23,14 +24,8 @@ pub struct PoolOptions {
     pub site: Arc<dyn Site>,
     /// The emulated link to it.
     pub link: Option<Arc<EmulatedLink>>,
-    /// Executable and arguments of its pods.
-    pub command: Vec<String>,
-    /// Environment of its pods.
-    pub env: std::collections::BTreeMap<String, String>,
-    /// Health path of its pods.
-    pub health: String,
-    /// Longest start of a pod.
-    pub ready_timeout: Duration,
+    /// What its pods are, but for their names.
+    pub pod: PodSpec,
     /// Invocations that one pod works at the same time.
     pub concurrency: u32,
     /// How many pods are kept.
@@ -47,6 +42,10 @@ pub struct PoolOptions {
     pub grace: Duration,
     /// How the inquisitor watches it; none where it does not.
     pub watch: Option<ProbeConfig>,
+    /// The request that each pod answers before it counts as ready.
+    pub warmup: Option<Warmup>,
+    /// How many pods start at the same time on the site's machine; none where it is no matter.
+    pub pace: Option<Arc<Pace>>,
     /// The clock of its watch.
     pub clock: Clock,
 }

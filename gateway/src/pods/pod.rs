@@ -4,16 +4,21 @@ use super::probe::Probe;
 use crate::sites::StartedPod;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The states of a pod. Transitions:
 ///
-/// - `Deploying -> Warming`: the site says that it answers.
-/// - `Deploying -> Gone`: it could not be started.
+/// - `Deploying -> Warming`: the site says that it answers, and it has answered its first request where
+///   its function declares one; or it was found up, from an earlier life of the gateway.
+/// - `Deploying -> Gone`: it could not be started, or was ended before it answered.
 /// - `Warming -> Idle`: the newest model is loaded, the function has run once.
 /// - `Idle -> Busy`: a lease was given; `Busy -> Idle`: the last lease came back.
 /// - `Idle -> Warming`: a newer model was published.
-/// - `Idle | Busy | Warming -> Draining`: scaled down, replaced or removed; takes nothing new.
+/// - `Idle | Busy | Warming -> Draining`: scaled down, ended for the memory it holds, replaced or removed;
+///   takes nothing new.
 /// - `Draining -> Gone`: its last lease came back and it was stopped.
 /// - `Warming -> Draining`: it was the inquisitor's probe, and its time is known; a probe never serves.
 /// - any `-> Gone`: it died.
@@ -68,6 +73,23 @@ pub struct Pod {
     pub reach: SocketAddr,
     /// Its identity at the site.
     pub id: String,
+    /// Digest of the image that it runs, at sites that run containers.
+    pub digest: Option<String>,
+    /// Becomes `Some` with a line that says how, when the pod is gone.
+    pub exited: watch::Receiver<Option<String>>,
+    /// Where the time of its start went, in seconds: [`stoic_protocol::stages`].
+    pub stages: Vec<(&'static str, f64)>,
+}
+
+impl Pod {
+    /// How it ended, if it has ended or does so within this time: what a caller is told whose
+    /// connection broke.
+    pub async fn death(&self, within: Duration) -> Option<String> {
+        let mut exited = self.exited.clone();
+        let told = exited.wait_for(Option::is_some);
+        let how = tokio::time::timeout(within, told).await.ok()?.ok()?;
+        how.clone()
+    }
 }
 
 /// An invocation that runs in a pod.
@@ -103,6 +125,14 @@ pub(super) struct Entry {
     pub(super) probe: Option<Probe>,
     /// On its way, and nobody wants it any more.
     pub(super) unwanted: bool,
+    /// Cancelled when it is ended before it is ready: whoever starts it lets go of it.
+    pub(super) ended: CancellationToken,
+    /// When it last was useful: became ready, or ended an invocation.
+    pub(super) useful: Instant,
+    /// Bytes that it holds, and when that was measured.
+    pub(super) memory: Option<(u64, Instant)>,
+    /// What is to be said of it beside its state.
+    pub(super) note: Option<String>,
 }
 
 impl Entry {
@@ -121,6 +151,10 @@ impl Entry {
             standby,
             probe: None,
             unwanted: false,
+            ended: CancellationToken::new(),
+            useful: now,
+            memory: None,
+            note: None,
         }
     }
 
@@ -140,8 +174,12 @@ impl Entry {
             address: started.address,
             reach,
             id: started.id.clone(),
+            digest: started.digest.clone(),
+            exited: started.exited.clone(),
+            stages: started.stages.clone(),
         });
         self.pod = Some(Arc::clone(&pod));
+        self.model.clone_from(&started.model);
         pod
     }
 }

@@ -11,10 +11,11 @@ use super::probe::Probe;
 use super::state::State;
 use super::watch::Watched;
 use super::{PodView, Warmer};
-use crate::function::PublishedModel;
+use crate::function::{PublishedModel, Standby};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// See the module.
@@ -25,6 +26,10 @@ pub struct Pool {
     pub(super) warmer: Arc<dyn Warmer>,
     pub(super) recorded: DeploymentSink,
     pub(super) leases: AtomicU64,
+    /// Told when a pod became ready, failed or is gone.
+    pub(super) changed: Notify,
+    /// Sets its pods apart from those of another life of the gateway, or of the same version before.
+    tag: String,
 }
 
 impl std::fmt::Debug for Pool {
@@ -46,7 +51,8 @@ impl Pool {
         recorded: DeploymentSink,
     ) -> Arc<Self> {
         let watch = Watched::new(options.watch, options.clock.now());
-        let state = Mutex::new(State::new(model, watch));
+        let window = options.standby.window.unwrap_or(options.standby.idle);
+        let state = Mutex::new(State::new(model, watch, window));
         Arc::new(Self {
             options,
             state,
@@ -54,6 +60,8 @@ impl Pool {
             warmer,
             recorded,
             leases: AtomicU64::new(0),
+            changed: Notify::new(),
+            tag: tag(rand::random()),
         })
     }
 
@@ -76,7 +84,18 @@ impl Pool {
     }
 
     pub(super) fn may_grow(&self, state: &State) -> bool {
-        !state.closed && state.alive() < self.options.standby.max as usize
+        !state.closed && state.alive() < self.standby(state).max as usize
+    }
+
+    /// The standbys that are wanted now: as declared, unless it was scaled or is about to take over.
+    pub(super) fn standby(&self, state: &State) -> Standby {
+        let declared = self.options.standby;
+        let min = state.scaled.unwrap_or(declared.min).max(state.raised);
+        Standby {
+            min,
+            max: declared.max.max(min),
+            ..declared
+        }
     }
 
     /// One more pod that works: the inquisitor's, if one is on its way, else a new one.
@@ -89,19 +108,25 @@ impl Pool {
     /// Starts one more pod.
     pub(super) fn add(self: &Arc<Self>, state: &mut State, now: Instant, probe: Option<Probe>) {
         state.next_pod += 1;
-        let name: Arc<str> = format!(
-            "{}-{}-{}-{}",
-            self.options.function,
-            self.options.runtime,
-            &self.options.version[..6.min(self.options.version.len())],
-            state.next_pod
-        )
-        .into();
-        let ended = probe.as_ref().map(Probe::ended);
+        let number = state.next_pod;
+        let name: Arc<str> = format!("{}{}-{number}", self.name_prefix(), self.tag).into();
         let mut entry = Entry::new(name.clone(), state.any_ready(), now);
+        let ended = entry.ended.clone();
         entry.probe = probe;
         state.pods.push(entry);
         self.runtime.spawn(Arc::clone(self).deploy(name, ended));
+    }
+
+    /// What the names of its pods begin with; a number follows.
+    #[must_use]
+    pub fn name_prefix(&self) -> String {
+        let version = &self.options.version;
+        format!(
+            "{}-{}-{}-",
+            self.options.function,
+            self.options.runtime,
+            &version[..6.min(version.len())]
+        )
     }
 
     /// The pods as users see them.
@@ -109,10 +134,18 @@ impl Pool {
     pub fn view(&self) -> Vec<PodView> {
         let state = self.state.lock();
         let now = Instant::now();
-        state
-            .pods
-            .iter()
-            .map(|entry| PodView::of(&self.options, entry, now))
-            .collect()
+        let pods = state.pods.iter();
+        let pods = pods.map(|entry| PodView::of(&self.options, entry, now));
+        let missing = state.withheld.iter();
+        let missing = missing.map(|withheld| PodView::withheld(&self.options, withheld, now));
+        pods.chain(missing).collect()
     }
+}
+
+/// Four letters of these bits.
+fn tag(bits: u32) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    (0..4)
+        .map(|n| LETTERS[(bits >> (5 * n)) as usize % 32] as char)
+        .collect()
 }

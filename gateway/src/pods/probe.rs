@@ -12,7 +12,6 @@ use std::sync::Arc;
 use stoic_placement::availability::Event;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// How a probe ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,19 +58,12 @@ impl Probed {
 #[derive(Debug)]
 pub(super) struct Probe {
     answer: oneshot::Sender<Probed>,
-    ended: CancellationToken,
 }
 
 impl Probe {
     pub(super) fn new() -> (Self, oneshot::Receiver<Probed>) {
         let (answer, answered) = oneshot::channel();
-        let ended = CancellationToken::new();
-        (Self { answer, ended }, answered)
-    }
-
-    /// Cancelled when the probe is ended before its time is known.
-    pub(super) fn ended(&self) -> CancellationToken {
-        self.ended.clone()
+        (Self { answer }, answered)
     }
 
     pub(super) fn end(self, how: Probed) {
@@ -115,9 +107,9 @@ impl Pool {
             };
             let entry = &mut state.pods[at];
             let told = (entry.standby, entry.created.elapsed());
+            // Whoever starts it lets go of it, which ends what was started.
+            entry.ended.cancel();
             if let Some(probe) = entry.probe.take() {
-                // Whoever starts it lets go of it, which ends what was started.
-                probe.ended.cancel();
                 probe.end(how.clone());
             }
             match entry.pod.clone() {
@@ -131,7 +123,7 @@ impl Pool {
         };
         if how == Probed::TimedOut {
             let reason = format!("not ready within {:.1} s", took.as_secs_f64());
-            self.tell(took, 0.0, true, standby, Some(reason));
+            self.tell(took, 0.0, true, standby, Err(reason));
         }
         if let Some(pod) = stop {
             self.runtime.spawn(Arc::clone(self).stop(pod));
@@ -161,7 +153,7 @@ impl Pool {
             }
             entry.standby
         };
-        self.tell(begun.elapsed(), 0.0, true, standby, Some(reason.to_owned()));
+        self.tell(begun.elapsed(), 0.0, true, standby, Err(reason.to_owned()));
         true
     }
 
@@ -192,19 +184,8 @@ impl Pool {
             }
             standby
         };
-        self.tell(took, emulated_s, true, standby, None);
+        self.tell(took, emulated_s, true, standby, Ok(pod));
         self.runtime.spawn(Arc::clone(self).stop(Arc::clone(pod)));
         true
-    }
-
-    /// Drives a step of a pod's start to its end; none when the pod is a probe that was ended before.
-    pub(super) async fn unless_ended<T>(
-        ended: Option<&CancellationToken>,
-        step: impl Future<Output = T>,
-    ) -> Option<T> {
-        match ended {
-            Some(ended) => ended.run_until_cancelled(step).await,
-            None => Some(step.await),
-        }
     }
 }

@@ -99,10 +99,14 @@ impl Pool {
             if state.closed {
                 return Err(AcquireError::Closed);
             }
-            if let Some(lease) = self.take(&mut state, now, now, expected.processing_s) {
+            state.waiting.retain(|waiter| !waiter.answer.is_closed());
+            // A place that was freed a moment ago is for whoever waits already.
+            if state.waiting.is_empty()
+                && let Some(lease) = self.take(&mut state, now, now, expected.processing_s)
+            {
+                state.note_demand(now);
                 return Ok(lease);
             }
-            state.waiting.retain(|waiter| !waiter.answer.is_closed());
             if state.waiting.len() >= self.options.queue_length as usize {
                 let length = state.waiting.len();
                 let ahead: f64 = state.waiting.iter().map(|waiter| waiter.predicted_s).sum();
@@ -121,6 +125,7 @@ impl Pool {
                 gives_way,
                 answer,
             });
+            state.note_demand(now);
             self.grow(&mut state, now);
             waiting
         };
@@ -144,7 +149,7 @@ impl Pool {
         spare = spare.min(
             state
                 .alive()
-                .saturating_sub(self.options.standby.min as usize),
+                .saturating_sub(self.standby(&state).min as usize),
         );
         let coming =
             |e: &&mut Entry| e.state == PodState::Deploying && !e.unwanted && e.probe.is_none();
@@ -163,7 +168,14 @@ impl Pool {
         if state.closed {
             return Err(AcquireError::Closed);
         }
-        Ok(self.take(&mut state, now, now, expected.processing_s))
+        if !state.waiting.is_empty() {
+            return Ok(None);
+        }
+        let lease = self.take(&mut state, now, now, expected.processing_s);
+        if lease.is_some() {
+            state.note_demand(now);
+        }
+        Ok(lease)
     }
 
     /// Gives free places to those who wait, the first come first.
@@ -204,6 +216,8 @@ impl Pool {
             if let Some(entry) = state.entry(name) {
                 entry.failed_tries = failures.count();
             }
+            state.trouble = Some(failures.clone());
+            self.changed.notify_waiters();
             if failures.count() < GIVE_WAY_AFTER || state.any_ready() {
                 return;
             }

@@ -1,12 +1,28 @@
 //! The state of a pool, which its lock guards: its pods, who waits for them, and what is known of how
 //! they start.
 
+use super::demand::Demand;
+use super::failures::StartFailures;
 use super::pod::{Entry, PodState};
 use super::queue::Waiter;
 use super::watch::Watched;
 use crate::function::PublishedModel;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// A standby of the `min` that is not kept, because the host has no memory for it.
+#[derive(Debug, Clone)]
+pub(super) struct Withheld {
+    /// Name of the pod that was ended.
+    pub(super) name: Arc<str>,
+    /// Bytes that it held.
+    pub(super) bytes: u64,
+    pub(super) since: Instant,
+    /// Why it is not kept.
+    pub(super) note: String,
+}
 
 pub(super) struct State {
     pub(super) pods: Vec<Entry>,
@@ -20,10 +36,24 @@ pub(super) struct State {
     /// What is known of the runtime's deployments.
     pub(super) watch: Watched,
     pub(super) next_pod: u64,
+    /// Places that are taken.
+    pub(super) running: usize,
+    /// What ran and waited lately.
+    pub(super) demand: Demand,
+    /// Pods to keep ready instead of the declared `min`.
+    pub(super) scaled: Option<u32>,
+    /// Pods to have ready before the pool takes over from that of another version.
+    pub(super) raised: u32,
+    /// Standbys of the `min` that are not kept.
+    pub(super) withheld: Vec<Withheld>,
+    /// Most bytes that one of its pods was seen to hold.
+    pub(super) size: u64,
+    /// Failed tries of a start, as long as none has succeeded since.
+    pub(super) trouble: Option<StartFailures>,
 }
 
 impl State {
-    pub(super) fn new(model: Option<PublishedModel>, watch: Watched) -> Self {
+    pub(super) fn new(model: Option<PublishedModel>, watch: Watched, window: Duration) -> Self {
         Self {
             pods: Vec::new(),
             waiting: VecDeque::new(),
@@ -33,7 +63,25 @@ impl State {
             retry_at: None,
             watch,
             next_pod: 0,
+            running: 0,
+            demand: Demand::new(window),
+            scaled: None,
+            raised: 0,
+            withheld: Vec::new(),
+            size: 0,
+            trouble: None,
         }
+    }
+
+    /// Notes what runs and waits now.
+    pub(super) fn note_demand(&mut self, now: Instant) {
+        self.demand.note(self.running + self.waiting.len(), now);
+    }
+
+    /// Pods that take work now.
+    pub(super) fn ready(&self) -> usize {
+        let ready = |e: &&Entry| e.state.takes_work();
+        self.pods.iter().filter(ready).count()
     }
 
     /// Pods that work, or will; probes are none of them.

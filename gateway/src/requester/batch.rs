@@ -52,6 +52,8 @@ pub struct BatchAnswer {
     pub lost_s: f64,
     /// Name of the pod; of several, joined by `+`.
     pub pod: String,
+    /// Stages of the pod's start, in seconds, where the work waited for it.
+    pub started: Vec<(&'static str, f64)>,
     /// Why it was placed there.
     pub reason: String,
     /// What the pod said.

@@ -162,6 +162,10 @@ pub(super) fn answer(
         measurement,
         lost_s: 0.0,
         pod: lease.pod.name.to_string(),
+        started: match waited.start {
+            Start::Cold => lease.pod.stages.clone(),
+            Start::Warm => Vec::new(),
+        },
         reason,
         done,
         whole: true,

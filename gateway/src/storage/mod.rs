@@ -8,7 +8,7 @@ use crate::config::{Config, OutsideStoreConfig};
 use crate::link::EmulatedLink;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,8 @@ pub fn model_key(function: &str, version: &str, invocation: &str) -> String {
 }
 
 impl Stores {
-    /// Opens the store of every site; embedded ones listen on loopback, on a free port.
+    /// Opens the store of every site; embedded ones listen on a free port where the pods of their site
+    /// reach them: `hosts`, by site, else loopback.
     ///
     /// # Errors
     /// A folder cannot be written, or an outside store cannot be reached; names the site.
@@ -58,6 +59,7 @@ impl Stores {
         folder: &Path,
         credentials: &Credentials,
         links: &HashMap<String, Arc<EmulatedLink>>,
+        hosts: &HashMap<String, IpAddr>,
     ) -> anyhow::Result<Self> {
         let mut by_site = HashMap::new();
         let mut embedded = Vec::new();
@@ -67,7 +69,9 @@ impl Stores {
                     .await
                     .with_context(|| format!("sites.{site}.store"))?,
                 None => {
-                    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                    let host = hosts.get(site).copied();
+                    let host = host.unwrap_or(Ipv4Addr::LOCALHOST.into());
+                    let listen = SocketAddr::from((host, 0));
                     let mut options =
                         EmbeddedOptions::new(folder.join(site), listen, credentials.clone());
                     options.max_object_bytes =

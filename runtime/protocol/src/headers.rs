@@ -10,7 +10,9 @@ pub const MODE: &str = "x-stoic-mode";
 pub const ITEMS: &str = "x-stoic-items";
 /// Request: what to do with the input: `infer` (default) or another action of the function, `train`.
 pub const ACTION: &str = "x-stoic-action";
-/// Response: `cold` (no ready pod existed when the invocation arrived) or `warm`.
+/// Response: `cold` (no ready pod existed when the invocation arrived) or `warm`. A cold answer's
+/// `Server-Timing` says where the time of the pod's start went: `start-NAME;dur=MS` for each
+/// [`stage`](crate::stages). One with `start-fork` was forked from a zygote that stood ready.
 pub const START: &str = "x-stoic-start";
 /// Response: site of the runtime that did the work.
 pub const SITE: &str = "x-stoic-site";
@@ -37,3 +39,6 @@ pub const ITEMS_BY: &str = "x-stoic-items-by";
 pub const CLOUD_SAVED: &str = "x-stoic-cloud-saved";
 /// Response: seconds of cloud time spent for nothing (paper, table 5).
 pub const CLOUD_LOST: &str = "x-stoic-cloud-lost";
+/// Answer of a pod to its health check: seconds by stage of its start, `exec=0.012;load=0.31`, the names
+/// being those of [`stages`](crate::stages).
+pub const START_STAGES: &str = "x-stoic-start-stages";

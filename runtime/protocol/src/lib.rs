@@ -1,11 +1,12 @@
 //! What the gateway and its pods say to each other: header names, media types, batch requests,
-//! progress lines and problems. Types and names only; this crate knows no HTTP library, no storage
+//! progress lines and problems, and the packets of zygotes. This crate knows no HTTP library, no storage
 //! and no model.
 
 pub mod batch;
 pub mod headers;
 pub mod problem;
 pub mod progress;
+pub mod zygote;
 
 pub use batch::{
     BatchRequest, ItemRange, LimitRequest, MergePart, MergeRequest, ModelRef, OutputRef,
@@ -13,6 +14,7 @@ pub use batch::{
 };
 pub use problem::Problem;
 pub use progress::{PodReport, ProgressLine};
+pub use zygote::{ZygoteOrder, ZygoteReply};
 
 /// Media type of a [`BatchRequest`] body.
 pub const BATCH_MEDIA_TYPE: &str = "application/vnd.stoic.batch+json";
@@ -52,6 +54,52 @@ pub mod paths {
     pub const REPORT: &str = "/_stoic/report";
 }
 
+/// Stages of a pod's start, by what names them in reports, metrics, `/v1/pods` and `Server-Timing`. They
+/// follow each other: their sum is the time from the site's order until the pod answered its health check.
+/// A pod has those that it went through. In their usual order:
+pub mod stages {
+    /// Docker: the image is fetched.
+    pub const PULL: &str = "pull";
+    /// Docker: the container is made.
+    pub const CREATE: &str = "create";
+    /// The process, or container, is started; of a pod with the SDK, what is left of it before `exec`.
+    pub const START: &str = "start";
+    /// From the site's order to the program's own code: fork, exec, and dynamic linking.
+    pub const EXEC: &str = "exec";
+    /// Static initialisers of the libraries, until `main`.
+    pub const INITIALISE: &str = "initialise";
+    /// The environment is read, the port is bound.
+    pub const BIND: &str = "bind";
+    /// A published model is fetched.
+    pub const MODEL: &str = "model";
+    /// The function loads, without its first run.
+    pub const LOAD: &str = "load";
+    /// The function's first run, where it tells of it.
+    pub const FIRST: &str = "first";
+    /// A pod that waited until its zygote stood ready waited so long.
+    pub const ZYGOTE: &str = "zygote";
+    /// From the order to the forked pod's own code.
+    pub const FORK: &str = "fork";
+    /// A forked pod renews what it may not share: threads, random seeds.
+    pub const RENEW: &str = "renew";
+    /// A pod without the SDK: from its start until it answered.
+    pub const LISTEN: &str = "listen";
+    /// What is left until the site had the answer to its health check.
+    pub const READY: &str = "ready";
+
+    /// All of them.
+    pub const ALL: [&str; 14] = [
+        PULL, CREATE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK, RENEW,
+        LISTEN, READY,
+    ];
+
+    /// The stage of this name, if there is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static str> {
+        ALL.into_iter().find(|stage| *stage == name)
+    }
+}
+
 /// Environment variables with which a site starts a pod.
 pub mod env {
     /// Port to listen on (default 8080). Any HTTP container honours this one.
@@ -76,6 +124,15 @@ pub mod env {
     pub const MODEL: &str = "STOIC_MODEL";
     /// Version of that model.
     pub const MODEL_VERSION: &str = "STOIC_MODEL_VERSION";
+    /// Folder with one file for each secret that the function names.
+    pub const SECRETS: &str = "STOIC_SECRETS";
+    /// When the site began to start the pod, by `CLOCK_MONOTONIC`, in nanoseconds: where the stages of
+    /// its start are counted from.
+    pub const STARTED: &str = "STOIC_STARTED_NS";
+    /// Set (to 1) where the process is to be a zygote: see [`zygote`](crate::zygote).
+    pub const ZYGOTE: &str = "STOIC_ZYGOTE";
+    /// `pod` (the default), or `invocation`: each invocation runs in a fresh child of the pod.
+    pub const ISOLATION: &str = "STOIC_ISOLATION";
     /// Identity of the gateway that owns the pod; how orphans are recognised.
     pub const GATEWAY: &str = "STOIC_GATEWAY_ID";
 }

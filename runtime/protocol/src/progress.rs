@@ -64,7 +64,7 @@ pub struct PodReport {
     /// Version of the model in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Seconds by stage of the start: `exec`, `load`, `first`.
+    /// Seconds by [`stage`](crate::stages) of the start, and by those of the function's own.
     #[serde(default)]
     pub start_s: BTreeMap<String, f64>,
 }

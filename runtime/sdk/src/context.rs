@@ -39,6 +39,12 @@ pub struct Context {
     pub concurrency: usize,
     /// Seconds that running invocations get after `SIGTERM` (`STOIC_DRAIN_S`, default 600).
     pub drain_s: u64,
+    /// Whether each invocation runs in a fresh child of the pod (`STOIC_ISOLATION`, default `pod`: no).
+    pub isolated: bool,
+    /// Whether the function is loaded to be forked: `load` computes on its own thread alone, leaves no
+    /// thread running, and opens no device. [`Function::forked`](crate::Function::forked) follows, in
+    /// the pod, with this false.
+    pub alone: bool,
     /// Arguments of the command line, without the program.
     pub args: Vec<String>,
 }
@@ -73,6 +79,25 @@ impl FromStr for Precision {
             "fp32" => Ok(Self::Fp32),
             "bf16" => Ok(Self::Bf16),
             _ => Err("use auto, fp32 or bf16".to_owned()),
+        }
+    }
+}
+
+/// What one invocation may leave behind for the next.
+#[derive(PartialEq)]
+enum Isolation {
+    Pod,
+    Invocation,
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pod" => Ok(Self::Pod),
+            "invocation" => Ok(Self::Invocation),
+            _ => Err("use pod or invocation".to_owned()),
         }
     }
 }
@@ -140,6 +165,8 @@ impl Context {
             body_limit: parse(&get, "STOIC_BODY_LIMIT", BODY_LIMIT)?,
             concurrency: parse(&get, "STOIC_CONCURRENCY", 64usize)?.max(1),
             drain_s: parse(&get, "STOIC_DRAIN_S", 600)?,
+            isolated: parse(&get, env::ISOLATION, Isolation::Pod)? == Isolation::Invocation,
+            alone: false,
             args,
         })
     }
@@ -210,6 +237,7 @@ mod tests {
             ("PORT", "70000"),
             ("STOIC_THREADS", "two"),
             ("STOIC_PRECISION", "fp8"),
+            ("STOIC_ISOLATION", "none"),
         ] {
             let problem = from(&[(name, value)]).unwrap_err();
             assert_eq!(problem.code, "environment_invalid");

@@ -19,6 +19,18 @@ pub trait Function: Send + Sync + Sized + 'static {
     /// A problem that is logged; the pod then exits with status 1.
     fn load(context: &Context) -> Result<Self, Problem>;
 
+    /// Called once in a process that was forked with the function loaded, on another thread and before it
+    /// takes any work: whatever processes may not share is renewed here. `seed` is random and this
+    /// process's own: random generators that were seeded while loading take it. Threads, connections and
+    /// devices do not survive a fork, so a function that has none after `load` need do nothing.
+    ///
+    /// # Errors
+    /// A problem that is logged; the process then exits with status 1.
+    fn forked(&mut self, context: &Context, seed: u64) -> Result<(), Problem> {
+        let _ = (context, seed);
+        Ok(())
+    }
+
     /// One request whose input is not a batch. Without an implementation: 415.
     ///
     /// # Errors
@@ -103,7 +115,8 @@ pub trait Function: Send + Sync + Sized + 'static {
         ))
     }
 
-    /// What the pod says of itself; `exec` and `load` of `start_s` are filled in by the SDK.
+    /// What the pod says of itself. The SDK fills in the stages of the start; a function that runs once
+    /// while it loads says under `first` how long that took.
     fn report(&self) -> PodReport;
 
     /// Further lines for `/metrics`, in the Prometheus text format, each ended by a newline.

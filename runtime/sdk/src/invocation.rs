@@ -41,7 +41,7 @@ pub(crate) async fn invoke<F: Function>(
 }
 
 /// Logs and counts a problem and makes it an answer.
-fn refuse<F: Function>(pod: &Arc<Pod<F>>, problem: &Problem) -> Answer {
+pub(crate) fn refuse<F: Function>(pod: &Arc<Pod<F>>, problem: &Problem) -> Answer {
     note(pod, problem);
     reply::problem(problem)
 }

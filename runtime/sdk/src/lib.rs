@@ -9,6 +9,8 @@
 //!   and [`Call`] are what one meets there.
 //! - `server` accepts, routes and drains; `invocation` runs a function and turns what it says into an
 //!   answer; `input` and `transfer` move the bytes of batches; `pod_state` counts.
+//! - `zygote` loads a function once and forks pods from it; `isolated` forks a child per invocation;
+//!   `started` knows what happened before `main`.
 
 mod batch;
 mod call;
@@ -17,12 +19,15 @@ mod exchange;
 mod function;
 mod input;
 mod invocation;
+mod isolated;
 mod merge;
 mod model;
 mod pod_state;
 mod reply;
 mod server;
+mod started;
 mod transfer;
+mod zygote;
 
 pub use batch::{Batch, BatchOutcome, Sample};
 pub use call::Call;

@@ -23,14 +23,34 @@ async fn file_of(
     context: &Context,
     transfer: &Transfer,
 ) -> Result<ModelFile, Problem> {
-    let is_url = place.starts_with("http://") || place.starts_with("https://");
-    if !is_url {
-        let path = PathBuf::from(place.strip_prefix("file://").unwrap_or(place));
+    if !is_url(place) {
         return Ok(ModelFile {
-            path,
+            path: local_path(place),
             _downloaded: None,
         });
     }
+    let downloaded = empty_file(place, context)?;
+    transfer
+        .download(place, &downloaded, "model_unavailable")
+        .await?;
+    Ok(ModelFile {
+        path: downloaded.to_path_buf(),
+        _downloaded: Some(downloaded),
+    })
+}
+
+/// Whether a model's place is a URL to be fetched.
+pub(crate) fn is_url(place: &str) -> bool {
+    place.starts_with("http://") || place.starts_with("https://")
+}
+
+/// The path in a place that is no URL to be fetched.
+pub(crate) fn local_path(place: &str) -> PathBuf {
+    PathBuf::from(place.strip_prefix("file://").unwrap_or(place))
+}
+
+/// A file that a model can be fetched into.
+pub(crate) fn empty_file(place: &str, context: &Context) -> Result<TempPath, Problem> {
     // Loaders go by the name's ending.
     let name = file_name(place).to_owned();
     let unwritable = |error: std::io::Error| {
@@ -48,14 +68,7 @@ async fn file_of(
         .suffix(&format!("-{name}"))
         .tempfile_in(&context.scratch)
         .map_err(unwritable)?;
-    let downloaded = file.into_temp_path();
-    transfer
-        .download(place, &downloaded, "model_unavailable")
-        .await?;
-    Ok(ModelFile {
-        path: downloaded.to_path_buf(),
-        _downloaded: Some(downloaded),
-    })
+    Ok(file.into_temp_path())
 }
 
 /// Makes the model of a starting pod a local file. The file lives as long as what is returned.
@@ -85,6 +98,9 @@ pub(crate) async fn change<F: Function>(pod: &Arc<Pod<F>>, body: &[u8]) -> Resul
     let _one_at_a_time = pod.model_change.lock().await;
     let began = Instant::now();
     let file = file_of(&url, &pod.context, &pod.transfer).await?;
+    if let Some(front) = &pod.front {
+        front.use_model(&version, &file.path).await?;
+    }
     let (worker, theirs) = (Arc::clone(pod), version.clone());
     on_thread(move || guarded(|| worker.loaded()?.use_model(&theirs, &file.path))).await?;
     tracing::info!(

@@ -1,11 +1,12 @@
 //! What all of a pod's requests share: its phase, its function, and what it counts.
 
 use crate::call::Call;
+use crate::isolated::Front;
 use crate::transfer::Transfer;
 use crate::{Context, Function};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stoic_protocol::{PodReport, Problem};
 use tokio::sync::Notify;
@@ -25,6 +26,8 @@ pub(crate) enum Phase {
 pub(crate) struct Pod<F> {
     pub(crate) context: Context,
     pub(crate) transfer: Transfer,
+    /// Where each invocation runs in a child of its own: the way to those.
+    pub(crate) front: Option<Arc<Front>>,
     /// Cancelled when running invocations are to stop.
     pub(crate) stop: CancellationToken,
     /// One model is taken into use at a time.
@@ -38,6 +41,8 @@ pub(crate) struct Pod<F> {
     batch_number: AtomicU64,
     batch_ended: Notify,
     counts: Counts,
+    /// Whether the function was loaded in another process, which this one was forked from.
+    forked: AtomicBool,
     /// Seconds by stage of the start.
     start_s: Mutex<BTreeMap<String, f64>>,
     /// Seconds by stage of all batches.
@@ -107,10 +112,11 @@ impl<F: Function> Drop for RunningBatch<F> {
 }
 
 impl<F: Function> Pod<F> {
-    pub(crate) fn new(context: Context, transfer: Transfer) -> Self {
+    pub(crate) fn new(context: Context, transfer: Transfer, front: Option<Arc<Front>>) -> Self {
         Self {
             context,
             transfer,
+            front,
             stop: CancellationToken::new(),
             model_change: tokio::sync::Mutex::new(()),
             phase: AtomicU8::new(Phase::Loading as u8),
@@ -121,6 +127,7 @@ impl<F: Function> Pod<F> {
             batch_number: AtomicU64::new(0),
             batch_ended: Notify::new(),
             counts: Counts::default(),
+            forked: AtomicBool::new(false),
             start_s: Mutex::default(),
             stages_s: Mutex::default(),
         }
@@ -272,23 +279,29 @@ impl<F: Function> Pod<F> {
         }
     }
 
-    pub(crate) fn started(&self, stage: &str, seconds: f64) {
+    pub(crate) fn started(&self, stages: impl IntoIterator<Item = (String, f64)>) {
         self.start_s
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(stage.to_owned(), seconds);
+            .extend(stages);
     }
 
-    /// The function's report with the SDK's stages of the start; those of the function win.
+    /// What the function says of its start happened in the process that this one was forked from.
+    pub(crate) fn was_forked(&self) {
+        self.forked.store(true, Ordering::Relaxed);
+    }
+
+    /// The function's report with the stages of the start; those of the function's own stay beside.
     pub(crate) fn report(&self) -> Result<PodReport, Problem> {
         let mut report = self.loaded()?.report();
-        for (stage, seconds) in self.starts() {
-            report.start_s.entry(stage).or_insert(seconds);
+        if self.forked.load(Ordering::Relaxed) {
+            report.start_s.clear();
         }
+        report.start_s.extend(self.starts());
         Ok(report)
     }
 
-    fn starts(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn starts(&self) -> BTreeMap<String, f64> {
         self.start_s
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -181,6 +181,8 @@ pub enum Shape {
     },
     /// Bars from the axis up: from, to, height.
     Bars(Vec<(f64, f64, f64)>),
+    /// Boxes that stand anywhere, such as the parts of a stacked bar: from, to, lower end, upper end.
+    Boxes(Vec<(f64, f64, f64, f64)>),
     /// A shaded range: place, lower end, upper end.
     Band(Vec<(f64, f64, f64)>),
     /// Upright lines from lower to upper end: place, lower end, upper end.
@@ -367,7 +369,7 @@ impl Panel {
                 "<circle cx=\"{middle:.1}\" cy=\"{at:.1}\" r=\"4\" fill=\"{}\" stroke=\"{c}\" stroke-width=\"1.5\"/>",
                 if *hollow { "white" } else { c }
             )),
-            Shape::Bars(_) | Shape::Band(_) => out.put(format_args!(
+            Shape::Bars(_) | Shape::Boxes(_) | Shape::Band(_) => out.put(format_args!(
                 "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"20\" height=\"10\" fill=\"{c}\" opacity=\"{}\"/>",
                 at - 5.0,
                 if matches!(mark.shape, Shape::Band(_)) { 0.2 } else { 0.75 }
@@ -435,6 +437,16 @@ fn draw(out: &mut Svg, mark: &Mark, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) ->
                     "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{c}\" opacity=\"0.75\"/>\n",
                     (right - left - 1.0).max(0.5),
                     (bottom - top).max(0.0)
+                ));
+            }
+        }
+        Shape::Boxes(boxes) => {
+            for (from, to, low, high) in boxes {
+                let (left, right, top, foot) = (x(*from), x(*to), y(*high), y(*low));
+                out.put(format_args!(
+                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{c}\" opacity=\"0.85\"/>\n",
+                    (right - left - 1.0).max(0.5),
+                    (foot - top).max(0.0)
                 ));
             }
         }

@@ -8,15 +8,15 @@ use thiserror::Error;
 
 use super::Report;
 
-/// What `summary.json` calls the program that wrote it: the mark of a folder that may be replaced.
-const MADE_BY: &str = "stoic evaluate";
+/// What `summary.json` calls the programs that may have written it: the mark of a folder that may be replaced.
+const MADE_BY: [&str; 2] = ["stoic evaluate", "stoic bench"];
 
 /// Why a report cannot be written.
 #[derive(Debug, Error)]
 pub enum FolderError {
     /// The folder holds a file of somebody else where one of the report's would stand.
     #[error(
-        "{} is there and was not written by an evaluation; name another folder with --out, or move it away",
+        "{} is there and was written by no evaluation or bench; name another folder with --out, or move it away",
         .0.display()
     )]
     Foreign(PathBuf),
@@ -72,7 +72,7 @@ impl Folder {
     }
 
     /// Writes a report and removes what an earlier evaluation left here and this one did not write. Returns the paths
-    /// of what it wrote, relative to the folder.
+    /// of what it wrote, relative to the folder. `command` is the one that writes it, such as `evaluate replay`.
     ///
     /// # Errors
     /// When the file system refuses, or a foreign file is in the way; then nothing was written.
@@ -85,6 +85,9 @@ impl Folder {
             for (name, figure) in &section.figures {
                 files.push((format!("figures/{name}.svg").into(), figure.svg()));
             }
+        }
+        for table in &report.data {
+            files.push((format!("tables/{}.csv", table.name).into(), table.csv()));
         }
         files.push(("report.md".into(), report.markdown()));
         files.push(("index.html".into(), report.html(&self.pages_below())));
@@ -113,7 +116,7 @@ impl Folder {
             _ => serde_json::Map::new(),
         };
         let files: Vec<String> = names.iter().map(|n| n.display().to_string()).collect();
-        summary.insert("made_by".to_owned(), json!(format!("{MADE_BY} {command}")));
+        summary.insert("made_by".to_owned(), json!(format!("stoic {command}")));
         summary.insert("files".to_owned(), json!(files));
         format!("{:#}\n", Value::Object(summary))
     }
@@ -144,7 +147,7 @@ fn earlier(folder: &Path) -> (bool, BTreeSet<PathBuf>) {
     };
     let ours = summary["made_by"]
         .as_str()
-        .is_some_and(|by| by.starts_with(MADE_BY));
+        .is_some_and(|by| MADE_BY.iter().any(|known| by.starts_with(known)));
     let files = summary["files"].as_array().filter(|_| ours);
     let inside = |path: &PathBuf| {
         let mut parts = path.components();
@@ -185,10 +188,12 @@ mod tests {
         let path = folder.path().join("a/b");
         let open = || Folder::open(&path).expect("opens");
         open()
-            .write(&report(&["one", "two"]), "replay")
+            .write(&report(&["one", "two"]), "evaluate replay")
             .expect("writes");
         std::fs::write(path.join("notes.txt"), "mine").expect("writes");
-        open().write(&report(&["one"]), "replay").expect("writes");
+        open()
+            .write(&report(&["one"]), "evaluate replay")
+            .expect("writes");
         assert!(path.join("tables/one.csv").is_file() && path.join("notes.txt").is_file());
         assert!(!path.join("tables/two.csv").exists());
         let summary: Value =
@@ -211,7 +216,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("tables")).expect("makes");
         std::fs::write(folder.path().join("tables/one.csv"), "mine").expect("writes");
         let error = opened
-            .write(&report(&["one"]), "replay")
+            .write(&report(&["one"]), "evaluate replay")
             .expect_err("foreign");
         assert!(error.to_string().contains("one.csv"), "{error}");
         assert!(!folder.path().join("index.html").exists());
@@ -227,7 +232,9 @@ mod tests {
             json!({"made_by": "stoic evaluate replay", "files": ["../precious", "/etc/hostname"]});
         std::fs::write(inside.join("summary.json"), summary.to_string()).expect("writes");
         let opened = Folder::open(&inside).expect("opens");
-        opened.write(&report(&[]), "replay").expect("writes");
+        opened
+            .write(&report(&[]), "evaluate replay")
+            .expect("writes");
         assert!(folder.path().join("precious").exists());
     }
 

@@ -27,6 +27,8 @@ pub struct Report {
     pub about: Vec<String>,
     /// In the order of reading.
     pub sections: Vec<Section>,
+    /// Tables for programs alone, as CSV beside the others: too long to read.
+    pub data: Vec<Table>,
     /// What `summary.json` holds; an object.
     pub summary: Value,
 }

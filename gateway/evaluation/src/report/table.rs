@@ -1,7 +1,7 @@
 //! Tables of a report: the same cells as CSV, as Markdown and as HTML.
 
 use crate::figure::escape;
-use crate::score::Rate;
+use crate::score::{Interval, Rate};
 
 /// What stands in a cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub enum Cell {
     Share(f64),
     /// A share of one with its 95 % confidence interval.
     Rate(f64, f64, f64),
+    /// A number with its 95 % confidence interval, and so many decimals for people.
+    Between(Interval, usize),
 }
 
 impl Cell {
@@ -47,6 +49,12 @@ impl Cell {
         })
     }
 
+    /// A number with its interval, or nothing.
+    #[must_use]
+    pub fn between(interval: Option<Interval>, decimals: usize) -> Self {
+        interval.map_or(Self::None, |interval| Self::Between(interval, decimals))
+    }
+
     fn for_people(&self) -> String {
         let percent = |share: f64| format!("{:.1}", share * 100.0);
         match self {
@@ -61,6 +69,15 @@ impl Cell {
                     percent(*value),
                     percent(*low),
                     percent(*high)
+                )
+            }
+            Self::Between(interval, decimals) => {
+                let number = |value: f64| grouped(&format!("{value:.decimals$}"));
+                format!(
+                    "{} [{}, {}]",
+                    number(interval.value),
+                    number(interval.low),
+                    number(interval.high)
                 )
             }
         }
@@ -119,12 +136,12 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// As CSV: rates take three columns, shares are from 0 to 1.
+    /// As CSV: what has an interval takes three columns, shares are from 0 to 1.
     #[must_use]
     pub fn csv(&self) -> String {
         let is_rate = |column: usize| {
             let mut cells = self.rows.iter().map(|row| &row[column]);
-            cells.any(|cell| matches!(cell, Cell::Rate(..)))
+            cells.any(|cell| matches!(cell, Cell::Rate(..) | Cell::Between(..)))
         };
         let mut heading = Vec::new();
         for (index, column) in self.columns.iter().enumerate() {
@@ -144,6 +161,9 @@ impl Table {
                     Cell::Count(count) => vec![count.to_string()],
                     Cell::Number(number, _) | Cell::Share(number) => vec![number.to_string()],
                     Cell::Rate(value, low, high) => [value, low, high].map(f64::to_string).to_vec(),
+                    Cell::Between(interval, _) => [interval.value, interval.low, interval.high]
+                        .map(|value| value.to_string())
+                        .to_vec(),
                 };
                 three.resize(if is_rate(index) { 3 } else { 1 }, String::new());
                 fields.extend(three);
@@ -246,5 +266,19 @@ mod tests {
         assert!(table.markdown().contains("|---|---:|---:|"));
         assert!(table.html().contains("What &lt;it&gt; shows"));
         assert_eq!(grouped("1234"), "1234");
+        let interval = Interval {
+            value: 12345.678,
+            low: 9.0,
+            high: 20000.0,
+            cases: 3,
+        };
+        let mut table = Table::new("i", "Intervals", &["p50, ms"]);
+        table.row(vec![Cell::Between(interval, 1)]);
+        table.row(vec![Cell::between(None, 1)]);
+        assert_eq!(
+            table.csv(),
+            "\"p50, ms\",\"p50, ms low\",\"p50, ms high\"\n12345.678,9,20000\n,,\n"
+        );
+        assert!(table.markdown().contains("| 12,345.7 [9.0, 20,000.0] |"));
     }
 }

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 /// Times that the cases are drawn anew.
-const RESAMPLES: usize = 1000;
+pub(super) const RESAMPLES: usize = 1000;
 /// Cases that are drawn from; of more, neighbours in time are added up first, which also keeps together what hangs
 /// together.
 const BLOCKS: usize = 1000;
@@ -35,23 +35,32 @@ pub fn rate(cases: &[(f64, f64)], seed: u64) -> Option<Rate> {
         .map(|block| block.iter().fold((0.0, 0.0), add))
         .collect();
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut drawn: Vec<f64> = (0..RESAMPLES)
+    let drawn: Vec<f64> = (0..RESAMPLES)
         .filter_map(|_| {
             let pick = |sums, _| add(sums, &blocks[rng.random_range(0..blocks.len())]);
             ratio((0..blocks.len()).fold((0.0, 0.0), pick))
         })
         .collect();
+    let (low, high) = ends(drawn, value);
+    Some(Rate {
+        value,
+        low,
+        high,
+        cases: cases.len(),
+    })
+}
+
+/// The ends of the 95 % interval of what was drawn anew; the value itself lies between them.
+pub(super) fn ends(mut drawn: Vec<f64>, value: f64) -> (f64, f64) {
     drawn.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| {
         let place = (share * drawn.len() as f64) as usize;
         drawn.get(place.min(drawn.len().saturating_sub(1))).copied()
     };
-    Some(Rate {
-        value,
-        low: at(0.025).unwrap_or(value).min(value),
-        high: at(0.975).unwrap_or(value).max(value),
-        cases: cases.len(),
-    })
+    (
+        at(0.025).unwrap_or(value).min(value),
+        at(0.975).unwrap_or(value).max(value),
+    )
 }
 
 #[cfg(test)]

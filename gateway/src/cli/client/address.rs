@@ -17,6 +17,16 @@ impl Address {
         self.secure
     }
 
+    /// The host, as the URL has it.
+    pub(in crate::cli) fn host(&self) -> &str {
+        let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => host,
+            _ => authority,
+        }
+    }
+
     /// The URL of a path of the gateway.
     pub(super) fn join(&self, path: &str) -> Result<Uri, http::uri::InvalidUri> {
         Uri::from_str(&format!("{}{path}", self.text))
@@ -98,6 +108,14 @@ mod tests {
         ] {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.join("/v1/pods").expect(text).to_string(), joined);
+        }
+        for (text, host) in [
+            ("http://127.0.0.1:8080/x", "127.0.0.1"),
+            ("http://[::1]:8080", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("https://a.example/stoic", "a.example"),
+        ] {
+            assert_eq!(text.parse::<Address>().expect(text).host(), host);
         }
         for wrong in [
             "",

@@ -2,15 +2,19 @@
 
 mod address;
 mod call;
+mod exchange;
 mod payload;
+mod scale;
 
 pub(super) use address::Address;
 pub(super) use call::Call;
+pub(super) use exchange::{Exchange, Exchanged};
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
+use crate::function::FunctionObject;
 use crate::history::{AccountRow, Measurement, ModelRecord};
-use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView};
+use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretView};
 use crate::pods::PodView;
 use bytes::Bytes;
 use clap::Args;
@@ -22,6 +26,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Error};
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use stoic_protocol::Problem;
@@ -86,7 +91,6 @@ impl Client {
     }
 
     /// `GET /v1/info`.
-    #[expect(dead_code, reason = "for the demo, which starts a gateway of its own")]
     pub(super) async fn info(&self) -> Result<GatewayInfo, Failed> {
         self.get("/v1/info").await
     }
@@ -109,6 +113,67 @@ impl Client {
         let answer = self.accepted(request).await?;
         let created = answer.status() == StatusCode::CREATED;
         Ok((read(answer).await?, created))
+    }
+
+    /// Puts a function in place of the one of its name.
+    pub(super) async fn put(&self, object: &FunctionObject) -> Result<FunctionView, Failed> {
+        let path = format!("/v1/functions/{}", encoded(&object.metadata.name));
+        read(self.send_json(Method::PUT, &path, object).await?).await
+    }
+
+    /// Keeps so many pods of a function ready; what the gateway made of it.
+    pub(super) async fn scale(
+        &self,
+        name: &str,
+        replicas: u32,
+        runtime: Option<&str>,
+    ) -> Result<serde_json::Value, Failed> {
+        let path = format!("/v1/functions/{}/scale", encoded(name));
+        let mut scale = serde_json::json!({ "replicas": replicas });
+        if let Some(runtime) = runtime {
+            scale["runtime"] = runtime.into();
+        }
+        read(self.send_json(Method::POST, &path, &scale).await?).await
+    }
+
+    async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        value: &impl Serialize,
+    ) -> Result<Response<Incoming>, Failed> {
+        let text = serde_json::to_vec(value)
+            .map_err(|e| Failed::Input(format!("cannot write the request: {e}")))?;
+        let mut request = self.request(method, path, Bytes::from(text).into())?;
+        let json = http::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.accepted(request).await
+    }
+
+    /// The names of the secrets.
+    pub(super) async fn secrets(&self) -> Result<Vec<SecretView>, Failed> {
+        self.get("/v1/secrets").await
+    }
+
+    /// Keeps a secret; one of the same name is in the way unless it is to be replaced.
+    pub(super) async fn put_secret(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        replace: bool,
+    ) -> Result<SecretView, Failed> {
+        let question = if replace { "" } else { "?replace=false" };
+        let path = format!("/v1/secrets/{}{question}", encoded(name));
+        let request = self.request(Method::PUT, &path, Bytes::from(bytes).into())?;
+        read(self.accepted(request).await?).await
+    }
+
+    /// Forgets a secret.
+    pub(super) async fn remove_secret(&self, name: &str) -> Result<(), Failed> {
+        let path = format!("/v1/secrets/{}", encoded(name));
+        self.accepted(self.request(Method::DELETE, &path, Payload::Whole(None))?)
+            .await
+            .map(drop)
     }
 
     /// Removes a function and its pods.
@@ -148,6 +213,29 @@ impl Client {
     pub(super) async fn models(&self, name: &str) -> Result<Vec<ModelRecord>, Failed> {
         self.get(&format!("/v1/functions/{}/models", encoded(name)))
             .await
+    }
+
+    /// Copies what pods of a function write to `to`, as it comes, until it ends.
+    pub(super) async fn copy_logs(
+        &self,
+        name: &str,
+        question: &[(&str, String)],
+        to: &mut impl std::io::Write,
+    ) -> Result<(), Failed> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(question).finish();
+        let path = format!("/v1/functions/{}/logs?{query}", encoded(name));
+        let request = self.request(Method::GET, &path, Payload::Whole(None))?;
+        let mut body = self.accepted(request).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| Failed::Machine(format!("the answer broke off: {e}")))?;
+            if let Ok(piece) = frame.into_data()
+                && to.write_all(&piece).and_then(|()| to.flush()).is_err()
+            {
+                return Err(Failed::OutputClosed);
+            }
+        }
+        Ok(())
     }
 
     /// Every runtime.
@@ -250,7 +338,8 @@ impl Client {
 
 /// A segment of a path.
 fn encoded(text: &str) -> String {
-    const PLAIN: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    const PLAIN: percent_encoding::AsciiSet =
+        NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
     utf8_percent_encode(text, &PLAIN).to_string()
 }
 

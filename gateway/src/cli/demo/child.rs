@@ -1,4 +1,4 @@
-//! The gateway of the demo: a child process that ends with it.
+//! A gateway of a command's own (demo, bench): a child process that ends with it.
 
 use crate::cli::client::Address;
 use crate::cli::failed::Failed;
@@ -12,27 +12,22 @@ use tokio::process::Command;
 
 /// See the module. Dropped, it ends the gateway.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(in crate::cli) struct Child {
     process: tokio::process::Child,
     /// Where it listens.
-    pub(super) address: Address,
+    pub(in crate::cli) address: Address,
     /// What it says of its runtimes.
-    pub(super) announced: Vec<String>,
+    pub(in crate::cli) announced: Vec<String>,
 }
 
 impl Child {
     /// Starts it on a free port, with its data in `folder`.
-    pub(super) async fn start(
+    pub(in crate::cli) async fn start(
         folder: &Path,
         log: &Path,
-        deployment_scale: f64,
+        text: &str,
     ) -> Result<Self, Failed> {
         let config = folder.join("stoic.toml");
-        let text = format!(
-            "[sites.edge]\n[sites.cloud]\n\
-             emulated_link = {{ bandwidth = \"70.79 Mbit/s\", rtt = \"20ms\" }}\n\
-             emulated_deployment = {{ trace = \"nautilus\", scale = {deployment_scale} }}\n"
-        );
         std::fs::write(&config, text).map_err(|e| Failed::io(config.display(), &e))?;
         let log_file = File::create(log).map_err(|e| Failed::io(log.display(), &e))?;
         let stoic = std::env::current_exe().map_err(|e| Failed::io("the stoic binary", &e))?;
@@ -44,7 +39,7 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file)
-            // A signal from the terminal reaches the demo alone, which then ends its gateway.
+            // A signal from the terminal reaches the command alone, which then ends its gateway.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -77,7 +72,7 @@ impl Child {
     }
 
     /// Ends it and waits until it is gone.
-    pub(super) async fn stop(mut self) {
+    pub(in crate::cli) async fn stop(mut self) {
         self.terminate();
         let _ = tokio::time::timeout(Duration::from_secs(15), self.process.wait()).await;
     }

@@ -4,7 +4,7 @@
 //! follow the paper's workload, each on the runtime that the selector chose and then on the others, and
 //! says how well the choice and the predictions held.
 
-mod child;
+pub(super) mod child;
 pub(super) mod packages;
 mod plot;
 mod report;
@@ -24,7 +24,7 @@ use std::time::Instant;
 use stoic_evaluation::workload::Sizes;
 
 /// The function of the demo, as it is in `functions/wildlife`.
-const FUNCTION: &str = include_str!("../../../../functions/wildlife/function.yaml");
+pub(super) const FUNCTION: &str = include_str!("../../../../functions/wildlife/function.yaml");
 /// Largest batch: larger ones are cut, so that the demo ends in time.
 const LARGEST: u32 = 200;
 /// Altered copies of each labelled scene, for the same reason.
@@ -67,12 +67,13 @@ impl Demo {
         let scratch = tempfile::tempdir().map_err(|e| Failed::io("a temporary folder", &e))?;
 
         say("1. A gateway with two sites on this machine, and the function wildlife on it")?;
-        let child = Child::start(
-            scratch.path(),
-            &out.join("gateway.log"),
-            self.deployment_scale,
-        )
-        .await?;
+        let config = format!(
+            "[sites.edge]\n[sites.cloud]\n\
+             emulated_link = {{ bandwidth = \"70.79 Mbit/s\", rtt = \"20ms\" }}\n\
+             emulated_deployment = {{ trace = \"nautilus\", scale = {} }}\n",
+            self.deployment_scale
+        );
+        let child = Child::start(scratch.path(), &out.join("gateway.log"), &config).await?;
         for line in &child.announced {
             say(&format!("   {line}"))?;
         }

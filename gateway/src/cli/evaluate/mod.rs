@@ -50,7 +50,7 @@ impl From<FolderError> for Failed {
 
 /// Writes a report and says what it shows.
 fn deliver(folder: &Folder, out: &Path, report: &Report, command: &str) -> Result<(), Failed> {
-    let files = folder.write(report, command)?;
+    let files = folder.write(report, &format!("evaluate {command}"))?;
     say(&digest(&report.summary))?;
     complain(&format!(
         "written: {} files in {}; to read: {}",

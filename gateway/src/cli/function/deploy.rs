@@ -1,5 +1,6 @@
 //! `stoic function deploy`.
 
+use super::flags::Flags;
 use super::list::bootstrap;
 use crate::cli::call::Progress;
 use crate::cli::client::{Client, Gateway};
@@ -8,7 +9,7 @@ use crate::cli::output::Printing;
 use crate::cli::quantity;
 use crate::http::FunctionView;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
@@ -21,18 +22,39 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Options of `stoic function deploy`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Deploy a function from its file, or change a deployed one.\n\n\
+    long_about = "Deploy a function from its file, or by flags; or change a deployed one.\n\n\
         Waits until its standby pods are ready and its representative tasks are done: from then on \
-        predictions stand on measurements. Deploying what is deployed already changes nothing.",
+        predictions stand on measurements. Deploying what is deployed already changes nothing. By flags, \
+        what is not said is as by default: `update` changes only what is named.",
     after_help = "Examples:\n  \
         stoic function deploy functions/wildlife/function.yaml\n  \
         stoic function deploy --no-wait function.yaml\n  \
-        sed s/edge/cpu/ function.yaml | stoic function deploy -"
+        sed s/edge/cpu/ function.yaml | stoic function deploy -\n  \
+        stoic function deploy --name hi --image localhost:5000/hi:1 --port 8080 --health / --standby 1"
 )]
 pub(in crate::cli) struct Deploy {
     /// The function's file (YAML or JSON); `-` reads standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "name")]
+    file: Option<PathBuf>,
+    /// Name of a function that the other flags describe, instead of a file
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    name: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Longest time one invocation may take; with FILE, the longest time to wait
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(flatten)]
+    printing: Printing,
+}
+
+/// Whether and how long to wait until a function is ready.
+#[derive(Debug, Args)]
+pub(super) struct Waiting {
     /// Wait until pods and predictions are ready (the default)
     #[arg(long, overrides_with = "no_wait")]
     wait: bool,
@@ -41,57 +63,90 @@ pub(in crate::cli) struct Deploy {
     no_wait: bool,
     /// Longest time to wait
     #[arg(long, value_name = "TIME", value_parser = quantity::duration, default_value = "15m")]
-    timeout: Duration,
-    #[command(flatten)]
-    gateway: Gateway,
-    #[command(flatten)]
-    printing: Printing,
+    wait_timeout: Duration,
+}
+
+impl Waiting {
+    /// Waits; tells why not all of it works, where that is so.
+    pub(super) async fn wait(
+        &self,
+        client: &Client,
+        view: &mut FunctionView,
+    ) -> Result<Option<String>, Failed> {
+        if self.no_wait {
+            return Ok(None);
+        }
+        let progress = Progress::new(false);
+        let ended = wait(client, view, &progress, self.wait_timeout).await;
+        if let Err(Stopped::Failed(error)) = ended {
+            return Err(error);
+        }
+        progress.finish();
+        match ended {
+            Err(Stopped::Short(text)) => Ok(Some(text)),
+            _ => Ok(None),
+        }
+    }
 }
 
 impl Deploy {
-    pub(in crate::cli) async fn run(self) -> Result<(), Failed> {
+    pub(in crate::cli) async fn run(mut self) -> Result<(), Failed> {
         let client = Client::new(&self.gateway)?;
-        let text = self.text().await?;
-        let (mut view, created) = client.deploy(text).await?;
-        let mut failed = None;
-        if !self.no_wait {
-            let progress = Progress::new(false);
-            match wait(&client, &mut view, &progress, self.timeout).await {
-                Ok(()) => {}
-                Err(Stopped::Failed(error)) => return Err(error),
-                Err(Stopped::Short(text)) => failed = Some(text),
+        let text = match (&self.name, &self.file) {
+            (Some(name), _) => {
+                let object = self.flags.create(&client, name, self.timeout).await?;
+                serde_json::to_string(&object)
+                    .map_err(|e| Failed::Input(format!("cannot write the function: {e}")))?
             }
-            progress.finish();
-        }
-        self.printing.print(&view, |view| summary(view, created))?;
+            (None, Some(file)) => {
+                if !self.flags.is_empty() {
+                    return Err(Failed::Input(
+                        "a file says what the function is: flags that describe it go with --name, or with `stoic function update`"
+                            .to_owned(),
+                    ));
+                }
+                self.waiting.wait_timeout = self.timeout.unwrap_or(self.waiting.wait_timeout);
+                text(file).await?
+            }
+            (None, None) => {
+                return Err(Failed::Input(
+                    "name a file, or a function with --name".to_owned(),
+                ));
+            }
+        };
+        let (mut view, created) = client.deploy(text).await?;
+        let failed = self.waiting.wait(&client, &mut view).await?;
+        let done = if created {
+            "is deployed"
+        } else {
+            "was deployed before and is as it was given"
+        };
+        self.printing.print(&view, |view| summary(view, done))?;
         match failed {
             None => Ok(()),
             Some(text) => Err(Failed::Machine(text)),
         }
     }
+}
 
-    async fn text(&self) -> Result<String, Failed> {
-        let mut text = Vec::new();
-        let read = if self.file.as_os_str() == "-" {
-            let input = tokio::io::stdin();
-            input.take(FILE_LIMIT + 1).read_to_end(&mut text).await
-        } else {
-            let path = self.file.display();
-            let unreadable = |e| Failed::Input(format!("cannot read {path}: {e}"));
-            let file = tokio::fs::File::open(&self.file)
-                .await
-                .map_err(unreadable)?;
-            file.take(FILE_LIMIT + 1).read_to_end(&mut text).await
-        };
-        let path = self.file.display();
-        read.map_err(|e| Failed::Input(format!("cannot read {path}: {e}")))?;
-        if text.len() as u64 > FILE_LIMIT {
-            return Err(Failed::Input(format!(
-                "{path} is over 1 MiB: it is no function's file"
-            )));
-        }
-        String::from_utf8(text).map_err(|_| Failed::Input(format!("{path} is no UTF-8 text")))
+async fn text(file: &Path) -> Result<String, Failed> {
+    let path = file.display();
+    let mut text = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        let input = tokio::io::stdin();
+        input.take(FILE_LIMIT + 1).read_to_end(&mut text).await
+    } else {
+        let unreadable = |e| Failed::Input(format!("cannot read {path}: {e}"));
+        let file = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        file.take(FILE_LIMIT + 1).read_to_end(&mut text).await
+    };
+    read.map_err(|e| Failed::Input(format!("cannot read {path}: {e}")))?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(Failed::Input(format!(
+            "{path} is over 1 MiB: it is no function's file"
+        )));
     }
+    String::from_utf8(text).map_err(|_| Failed::Input(format!("{path} is no UTF-8 text")))
 }
 
 /// Why a wait ended before all was ready.
@@ -156,14 +211,9 @@ async fn wait(
     }
 }
 
-fn summary(view: &FunctionView, created: bool) -> String {
+pub(super) fn summary(view: &FunctionView, done: &str) -> String {
     let status = &view.status;
     let state = &status.bootstrap;
-    let done = if created {
-        "is deployed"
-    } else {
-        "was deployed before and is as its file says"
-    };
     let tasks = match state.state.as_str() {
         "done" if state.total == 0 => "predictions stand on earlier measurements".to_owned(),
         "done" => format!("{} representative tasks done", state.total),

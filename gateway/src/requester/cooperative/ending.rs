@@ -134,6 +134,7 @@ impl Shared<'_> {
             .collect();
         BatchAnswer {
             pod: joined(|side| &side.pod),
+            started: Vec::new(),
             measurement: m,
             lost_s: 0.0,
             reason: REASON.to_owned(),

@@ -137,6 +137,11 @@ impl Function for Served {
         })
     }
 
+    fn forked(&mut self, _context: &Context, seed: u64) -> Result<(), Problem> {
+        stoic_runtime::forked(&self.placement, seed);
+        Ok(())
+    }
+
     fn invoke(&self, request: Request, _call: &Call) -> Result<Response, Problem> {
         let essence = request.content_type().split(';').next().unwrap_or_default();
         let input = match essence.trim() {

@@ -1,0 +1,102 @@
+//! What the pods of every pool are asked before they serve.
+
+use super::Gateway;
+use crate::function::{PublishedModel, Warmup};
+use crate::link;
+use crate::pods::{Pod, Warmer};
+use crate::sites::SiteFuture;
+use crate::storage::URL_LIFE;
+use anyhow::bail;
+use bytes::Bytes;
+use http::Method;
+use std::net::SocketAddr;
+use std::time::Duration;
+use stoic_protocol::{ModelRef, paths};
+
+/// Longest time a pod may take to load a model.
+const WARM_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest answer to a first request.
+const LARGEST_FIRST_ANSWER: usize = 64 << 20;
+
+/// Has pods load published models from the store of their own site, and answer a first request.
+#[derive(Debug)]
+pub(super) struct ModelWarmer {
+    pub(super) gateway: std::sync::Weak<Gateway>,
+}
+
+impl Warmer for ModelWarmer {
+    fn warm<'a>(
+        &'a self,
+        site: &'a str,
+        pod: &'a Pod,
+        model: &'a PublishedModel,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let Some(gateway) = self.gateway.upgrade() else {
+                return Ok(());
+            };
+            let url = gateway
+                .stores
+                .site(site)?
+                .presign_get(&model.key, URL_LIFE)
+                .await?;
+            let told = ModelRef {
+                version: model.version.clone(),
+                url,
+            };
+            let body = serde_json::to_vec(&told)?;
+            let load = link::exchange(
+                pod.reach,
+                Method::PUT,
+                paths::MODEL,
+                Some("application/json"),
+                Bytes::from(body),
+                1 << 20,
+            );
+            let answer = tokio::time::timeout(WARM_TIMEOUT, load).await??;
+            match answer.status().as_u16() {
+                // 404: a function that takes no models.
+                404 => Ok(()),
+                200..=299 => {
+                    if let Some(site) = gateway.site(site) {
+                        site.took_model(&pod.id, told).await;
+                    }
+                    Ok(())
+                }
+                status => bail!(
+                    "the pod answered {status}: {}",
+                    String::from_utf8_lossy(answer.body())
+                        .chars()
+                        .take(300)
+                        .collect::<String>()
+                ),
+            }
+        })
+    }
+
+    fn first<'a>(
+        &'a self,
+        reach: SocketAddr,
+        warmup: &'a Warmup,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let method = Method::from_bytes(warmup.method().as_bytes())?;
+            let body = Bytes::from(warmup.body.clone().unwrap_or_default());
+            let content_type = warmup.content_type.as_deref();
+            let answer = link::exchange(
+                reach,
+                method,
+                &warmup.path,
+                content_type,
+                body,
+                LARGEST_FIRST_ANSWER,
+            )
+            .await?;
+            let status = answer.status();
+            if status.is_client_error() || status.is_server_error() {
+                bail!("it answered {status}");
+            }
+            Ok(())
+        })
+    }
+}
