@@ -6,6 +6,7 @@
 mod account;
 mod bench;
 mod call;
+mod calls;
 mod client;
 mod completions;
 mod demo;
@@ -80,6 +81,9 @@ enum Command {
     /// Draw batches as the paper's cameras made them, and replay arrivals faster than real time
     #[command(subcommand)]
     Workload(workload::Workload),
+    /// Asynchronous calls: list, show, wait for, cancel, run again
+    #[command(subcommand)]
+    Calls(calls::Calls),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => drive(command.run()),
         Command::Bench(command) => settle(command.run()),
         Command::Workload(command) => drive(command.run()),
+        Command::Calls(command) => drive(command.run()),
         Command::Completions(command) => command.run(),
     }
 }

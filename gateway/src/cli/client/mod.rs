@@ -13,6 +13,7 @@ pub(super) use payload::Payload;
 
 use super::failed::Failed;
 use crate::function::FunctionObject;
+use crate::calls::{CallView, CallsPage};
 use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretView};
 use crate::pods::PodView;
@@ -269,6 +270,49 @@ impl Client {
     /// What races between edge and cloud saved and cost.
     pub(super) async fn account(&self) -> Result<Vec<AccountRow>, Failed> {
         self.get("/v1/account").await
+    }
+
+    /// Asynchronous calls, the newest first.
+    pub(super) async fn calls(
+        &self,
+        function: Option<&str>,
+        state: Option<&str>,
+        limit: u32,
+    ) -> Result<CallsPage, Failed> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in [("function", function), ("state", state)] {
+            if let Some(value) = value {
+                query.append_pair(key, value);
+            }
+        }
+        query.append_pair("limit", &limit.to_string());
+        self.get(&format!("/v1/calls?{}", query.finish())).await
+    }
+
+    /// One asynchronous call.
+    pub(super) async fn one_call(&self, id: &str) -> Result<CallView, Failed> {
+        self.get(&format!("/v1/calls/{}", encoded(id))).await
+    }
+
+    /// Cancels an asynchronous call.
+    pub(super) async fn cancel_call(&self, id: &str) -> Result<CallView, Failed> {
+        let path = format!("/v1/calls/{}", encoded(id));
+        let request = self.request(Method::DELETE, &path, Payload::Whole(None))?;
+        read(self.accepted(request).await?).await
+    }
+
+    /// Runs an asynchronous call again.
+    pub(super) async fn retry_call(&self, id: &str) -> Result<CallView, Failed> {
+        let path = format!("/v1/calls/{}/retry", encoded(id));
+        let request = self.request(Method::POST, &path, Payload::Whole(None))?;
+        read(self.accepted(request).await?).await
+    }
+
+    /// The result of an asynchronous call, as it comes.
+    pub(super) async fn call_result(&self, id: &str) -> Result<Response<Incoming>, Failed> {
+        let path = format!("/v1/calls/{}/result", encoded(id));
+        self.accepted(self.request(Method::GET, &path, Payload::Whole(None))?)
+            .await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
