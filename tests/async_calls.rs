@@ -116,7 +116,7 @@ fn what_cannot_be_called_is_refused_at_once() {
     ask("/async-function/f")
         .header("x-callback-url", "ftp://x")
         .send()
-        .problem(400, "header_invalid");
+        .problem(400, "callback_invalid");
     ask("/async-function/f")
         .header("x-stoic-mode", "fastest")
         .send()

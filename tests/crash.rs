@@ -112,8 +112,9 @@ fn after_kill_9_in_mid_batch_everything_is_there_and_no_orphan_is() {
     // The half of a batch left nothing half.
     assert!(gateway.unfinished().is_empty());
     gateway.until_idle("parent", 1);
-    until("one pod each and the child", || {
-        gateway.processes().len() == 4
+    // `parent` is a shell, and has no zygote; `batch` has one on each runtime.
+    until("one pod each, the child and the zygotes", || {
+        gateway.processes().len() == 4 + 2
     });
 }
 

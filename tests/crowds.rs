@@ -97,7 +97,8 @@ fn a_full_pod_means_another_pod() {
         (429, "7", "full")
     );
     // When all are full, so does everyone, and nothing else happens to the pods.
-    let other = gateway.call("POST", "/function/any/fill").send().ok();
+    let fill = gateway.call("POST", "/function/any/fill");
+    let other = fill.body("text/plain", "x").send().ok();
     assert_ne!(other.header("x-stoic-pod"), full);
     let answer = gateway.get("/function/any/x");
     assert_eq!((answer.status, answer.text().as_str()), (429, "full"));
@@ -178,7 +179,7 @@ fn heads_and_bodies_that_do_not_come_are_408() {
         json!({"input": "batch", "runtimes": ["edge"]}),
     ));
     let pod = gateway.until_idle("any", 1).remove(0);
-    let small = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
+    let small = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\nabc";
     let large = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nabc";
     let chunked = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
     let batch = "POST /function/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/zip\r\ncontent-length: 1000\r\n\r\nPK";

@@ -185,7 +185,7 @@ fn a_moved_tag_is_fetched_before_the_next_start() {
     };
     let name = format!("{registry}/stoic-test-moved-{}", std::process::id());
     let tag = format!("{name}:1");
-    engine.odd(&tag, "one");
+    let _ = engine.odd(&tag, "one");
     engine.docker(&["push", "-q", &tag]);
     let keep = format!("{name}:kept");
     engine.docker(&["tag", &tag, &keep]);
@@ -201,7 +201,7 @@ fn a_moved_tag_is_fetched_before_the_next_start() {
     let first = engine.inspect(&container(&engine, &gateway))["Image"].clone();
 
     // The registry gets a newer one; here the tag stays where it was.
-    engine.odd(&tag, "two");
+    let _ = engine.odd(&tag, "two");
     engine.docker(&["push", "-q", &tag]);
     engine.docker(&["tag", &keep, &tag]);
     let former = container(&engine, &gateway);
@@ -231,7 +231,7 @@ fn what_a_pod_writes_is_told_while_it_runs_and_afterwards() {
     ));
     let pod = gateway.until_idle("hi", 1)[0]["name"].clone();
     let pod = pod.as_str().unwrap();
-    gateway.get("/function/hi/say/first").ok();
+    let _ = gateway.get("/function/hi/say/first").ok();
     until("the line is told", || {
         let text = gateway.get("/v1/functions/hi/logs?tail=1").ok().text();
         text == format!("[{pod}] said first\n")
@@ -255,7 +255,7 @@ fn what_a_pod_writes_is_told_while_it_runs_and_afterwards() {
         }
     });
     std::thread::sleep(Duration::from_millis(300));
-    gateway.get("/function/hi/say/second").ok();
+    let _ = gateway.get("/function/hi/say/second").ok();
     until_some("the follower is told", || {
         let line = lines.recv_timeout(Duration::from_secs(5)).ok()?;
         line.contains("said second").then_some(())
@@ -268,7 +268,7 @@ fn what_a_pod_writes_is_told_while_it_runs_and_afterwards() {
         .get("/v1/functions/no/logs")
         .problem(404, "unknown_function");
     // A flood costs a bounded log, and the pod serves on.
-    gateway.get("/function/hi/flood").ok();
+    let _ = gateway.get("/function/hi/flood").ok();
     assert_eq!(gateway.get("/function/hi").ok().text(), "version one");
     until("the end of the flood is told", || {
         let text = gateway.get("/v1/functions/hi/logs?tail=1").ok().text();

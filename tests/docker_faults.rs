@@ -184,7 +184,7 @@ fn a_container_that_ignores_sigterm_is_killed_after_the_grace() {
     ));
     gateway.until_idle("hi", 1);
     let begun = Instant::now();
-    gateway.call("DELETE", "/v1/functions/hi").send().ok();
+    let _ = gateway.call("DELETE", "/v1/functions/hi").send().ok();
     until("it is gone", || engine.containers(gateway.id()).is_empty());
     assert!(
         begun.elapsed() >= Duration::from_millis(400),

@@ -223,7 +223,9 @@ fn requests_succeed_while_versions_take_over() {
     assert_ne!(first, last);
     until("the pods of former versions are gone", || {
         let pods = gateway.pods("f");
-        pods.iter().all(|pod| pod["version"] == last) && gateway.processes().len() == pods.len()
+        // Each runtime may have a zygote of the version in force, and of no other.
+        let processes = gateway.processes().len();
+        pods.iter().all(|pod| pod["version"] == last) && processes <= pods.len() + 2
     });
 }
 

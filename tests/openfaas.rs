@@ -140,7 +140,7 @@ fn labels_say_how_many_pods_are_kept() {
 fn a_function_is_scaled_up_and_to_none() {
     let gateway = Gateway::start();
     let body = deployment("hi", json!({"labels": {"com.openfaas.scale.max": "3"}}));
-    send(&gateway, "POST", "/system/functions", &body).ok();
+    let _ = send(&gateway, "POST", "/system/functions", &body).ok();
     until_available(&gateway, "hi", 1);
     for replicas in [3, 0] {
         let scale = json!({"serviceName": "hi", "replicas": replicas, "namespace": "openfaas-fn"});
@@ -241,7 +241,7 @@ fn a_broken_body_is_refused_without_repeating_what_it_holds() {
 #[test]
 fn logs_are_one_object_a_line() {
     let gateway = Gateway::start();
-    send(
+    let _ = send(
         &gateway,
         "POST",
         "/system/functions",

@@ -85,5 +85,7 @@ fn pods_work_one_at_a_time_unless_more_is_declared_and_grow_to_their_most() {
     });
     // What is above the standby goes when it has been idle.
     gateway.until_idle("f", 1);
-    stoic_tests::until("one process is left", || gateway.processes().len() == 1);
+    stoic_tests::until("one process is left, and its zygote", || {
+        gateway.processes().len() == 2
+    });
 }

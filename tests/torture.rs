@@ -119,7 +119,7 @@ fn every_request_is_answered_while_pods_die() {
     assert!(gateway.lives());
 
     until(
-        "all pods are idle, and there is one process for each",
+        "all pods are idle, and there is one process for each, and zygotes",
         || {
             let pods = gateway.json("/v1/pods");
             let pods = pods.as_array().unwrap();
@@ -128,8 +128,11 @@ fn every_request_is_answered_while_pods_die() {
                 .map(|pod| pod["name"].as_str().unwrap())
                 .collect();
             let pids: BTreeSet<u64> = pods.iter().filter_map(|pod| pod["pid"].as_u64()).collect();
+            let processes: BTreeSet<u64> = gateway.processes().into_iter().map(u64::from).collect();
+            // Two functions on two runtimes have four zygotes at most.
             names.len() == pods.len()
-                && pids == gateway.processes().into_iter().map(u64::from).collect()
+                && processes.is_superset(&pids)
+                && processes.len() <= pids.len() + 4
                 && pods
                     .iter()
                     .all(|pod| pod["state"] == "idle" && pod["running"] == 0)

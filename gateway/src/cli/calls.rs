@@ -19,17 +19,29 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug, Subcommand)]
 pub(super) enum Calls {
     /// List calls, the newest first
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  stoic calls list\n  stoic calls list --state dead -o json"
+    )]
     List(List),
     /// Show a call: its state, and every attempt with where it ran and why it failed
+    #[command(after_help = "Examples:\n  stoic calls get 01m86nkb25jgf10tt3g8cwp6b4")]
     Get(One),
     /// Wait until a call has ended, then write its result
+    #[command(
+        after_help = "Examples:\n  stoic calls wait 01m86nkb25jgf10tt3g8cwp6b4 --output labels.json"
+    )]
     Wait(Fetch),
     /// Write the result of a call that has ended
+    #[command(
+        after_help = "Examples:\n  stoic calls result 01m86nkb25jgf10tt3g8cwp6b4 > labels.json"
+    )]
     Result(Fetch),
     /// Cancel a call that has not ended; what runs of it ends
+    #[command(after_help = "Examples:\n  stoic calls cancel 01m86nkb25jgf10tt3g8cwp6b4")]
     Cancel(One),
     /// Run a dead or failed call again
+    #[command(after_help = "Examples:\n  stoic calls retry 01m86nkb25jgf10tt3g8cwp6b4")]
     Retry(One),
 }
 
@@ -134,7 +146,10 @@ impl Fetch {
 fn ended_otherwise(call: &CallView) -> Failed {
     let why = call.attempts.last().map_or_else(String::new, |attempt| {
         let times = call.attempts.len();
-        format!(" after {times} attempts, the last of which said: {}", attempt.reason)
+        format!(
+            " after {times} attempts, the last of which said: {}",
+            attempt.reason
+        )
     });
     Failed::Answer {
         status: call.status.unwrap_or(500),
@@ -161,7 +176,15 @@ fn rows(calls: &[CallView]) -> String {
     };
     table(
         &[
-            "ID", "FUNCTION", "STATE", "AGE>", "ATTEMPTS>", "RUNTIME", "STATUS>", "BODY>", "RESULT>",
+            "ID",
+            "FUNCTION",
+            "STATE",
+            "AGE>",
+            "ATTEMPTS>",
+            "RUNTIME",
+            "STATUS>",
+            "BODY>",
+            "RESULT>",
         ],
         calls.iter().map(row),
     )

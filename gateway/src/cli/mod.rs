@@ -192,12 +192,13 @@ mod tests {
     fn every_client_command_names_its_gateway() {
         fn check(command: &clap::Command, path: &str) {
             let inner: Vec<_> = command.get_subcommands().collect();
-            // These talk to no gateway, or write a folder.
+            // These talk to no gateway, write a folder, or copy lines as they are.
             let other = matches!(
                 path,
                 "stoic up"
                     | "stoic demo"
                     | "stoic completions"
+                    | "stoic function logs"
                     | "stoic evaluate replay"
                     | "stoic evaluate simulate"
                     | "stoic evaluate live"

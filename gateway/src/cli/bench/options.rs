@@ -101,7 +101,7 @@ pub(in crate::cli) struct ColdWarm {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(super) connections: u32,
     /// Requests a second of the open loop [default: half of what the closed loop reached]
-    #[arg(long, value_name = "RATE")]
+    #[arg(allow_negative_numbers = true, long, value_name = "RATE")]
     pub(super) rate: Option<f64>,
     /// Items of each call of a batch function
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -12,8 +12,8 @@ pub(super) use exchange::{Exchange, Exchanged};
 pub(super) use payload::Payload;
 
 use super::failed::Failed;
-use crate::function::FunctionObject;
 use crate::calls::{CallView, CallsPage};
+use crate::function::FunctionObject;
 use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretView};
 use crate::pods::PodView;

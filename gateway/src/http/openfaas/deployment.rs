@@ -298,7 +298,8 @@ mod tests {
             Standby {
                 min: 2,
                 max: 7,
-                idle
+                idle,
+                ..Standby::default()
             }
         );
         let resources = spec.resources.as_ref().expect("limits");
@@ -357,6 +358,7 @@ mod tests {
         ] {
             let refused = object(body.clone()).expect_err(&body.to_string());
             let detail = refused.problem.detail.clone();
+            let detail = detail.unwrap_or_default();
             assert!(detail.contains(key), "{detail}");
         }
     }

@@ -60,6 +60,7 @@ impl TestSite {
         let (exit, exited) = watch::channel(None);
         self.living.lock().insert(name.to_owned(), exit);
         StartedPod {
+            model: None,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             id: name.to_owned(),
             exited,
