@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stoic_tests::{Gateway, Launch, QUICK, alive, echo, until};
+use stoic_tests::{Gateway, Launch, QUICK, alive, echo, until, until_some};
 
 /// A function whose pods are no part of this project and refuse to work two requests at once.
 fn strict(name: &str, spec: Value) -> Value {
@@ -515,10 +515,23 @@ fn of_two_deployments_of_one_name_the_later_stands() {
 fn standbys_are_held_to_their_memory() {
     // Forked pods hold next to nothing of their own.
     let plain = QUICK.replace("[sites.edge]", "[sites.edge]\nzygote = false");
-    let gateway = Launch::default()
-        .config(&format!("{plain}\n[standbys]\nmemory = \"6 MiB\"\n"))
-        .start();
-    // Echo holds a few MiB, less than six, and two of it more.
+    let limited = |limit: &str| {
+        let config = format!("{plain}\n[standbys]\nmemory = \"{limit}\"\n");
+        Launch::default().config(&config).start()
+    };
+    let one = {
+        let gateway = limited("1 GiB");
+        gateway.deploy(&echo(
+            "one",
+            json!({"runtimes": ["edge"], "standby": {"edge": 1}}),
+        ));
+        until_some("its memory is measured", || {
+            gateway.pods("one")[0]["memory_bytes"].as_u64()
+        })
+    };
+    println!("an idle echo holds {one} bytes");
+    // Room for one of them, and not for two.
+    let gateway = limited(&format!("{} B", one * 3 / 2));
     for name in ["a", "b", "c"] {
         gateway.deploy(&echo(
             name,
@@ -538,9 +551,8 @@ fn standbys_are_held_to_their_memory() {
         idle("c") == 1 && idle("a") == 0
     });
     let memory = gateway.until_idle("c", 1)[0]["memory_bytes"].as_u64();
-    println!("an idle echo holds {memory:?}");
     assert!(
-        memory > Some(500_000) && memory < Some(6 << 20),
+        memory > Some(500_000) && memory < Some(one * 3 / 2),
         "{memory:?}"
     );
     // What is ended serves again when it is called.

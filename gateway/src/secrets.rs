@@ -145,7 +145,7 @@ impl Secrets {
             (0o700, 0o400)
         };
         DirBuilder::new().mode(folder_mode).create(&folder)?;
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(folder_mode));
+        let mode: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(folder_mode);
         fs::set_permissions(&folder, mode)?;
         for name in names {
             let bytes = fs::read(self.folder.join(name))

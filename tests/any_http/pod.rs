@@ -236,11 +236,11 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Names and values, in order.
+type Fields = Vec<(String, String)>;
+
 /// The body of a request, and its trailers.
-fn body(
-    reader: &mut impl BufRead,
-    asked: &Asked,
-) -> std::io::Result<(Vec<u8>, Vec<(String, String)>)> {
+fn body(reader: &mut impl BufRead, asked: &Asked) -> std::io::Result<(Vec<u8>, Fields)> {
     if asked.header("transfer-encoding") == "chunked" {
         let mut all = Vec::new();
         loop {

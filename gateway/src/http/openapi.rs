@@ -268,7 +268,7 @@ mod tests {
     fn views_are_as_described() {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
             annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
-            {edge: {min: 1, window: 1m}}, warmup: {body: x, contentType: text/plain}, args: [a], \
+            {edge: {min: 1, window: 1m}}, warmup: {method: POST, path: /, body: x, contentType: text/plain}, args: [a], \
             secrets: [s], readOnlyRoot: true, eventHeaders: true, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);

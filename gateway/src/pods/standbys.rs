@@ -106,7 +106,9 @@ impl Standbys {
 
 /// Asks the sites what the idle pods hold that were not measured for a while.
 async fn measure(pools: &[Arc<Pool>]) {
-    let mut by_site: HashMap<&str, Vec<(&Arc<Pool>, Vec<String>)>> = HashMap::new();
+    /// A pool, and which of its pods are to be measured.
+    type Due<'a> = (&'a Arc<Pool>, Vec<String>);
+    let mut by_site: HashMap<&str, Vec<Due<'_>>> = HashMap::new();
     for pool in pools {
         let due = pool.due_for_measuring();
         if !due.is_empty() {

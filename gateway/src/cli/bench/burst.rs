@@ -38,7 +38,7 @@ impl Bench<'_> {
             faults: Vec::new(),
         }));
         for round in 0..self.options.burst_rounds {
-            for index in 0..self.targets.len() {
+            for (index, of_target) in bursts.iter_mut().enumerate() {
                 let target = Rc::clone(&self.targets[index]);
                 self.progress.steps(
                     &format!(
@@ -58,20 +58,20 @@ impl Bench<'_> {
                         match self.single(&target).await {
                             Ok(seconds) => single.push(seconds),
                             Err(Missed::End(failed)) => return Err(failed),
-                            Err(Missed::Fault(text)) => bursts[index].faults.push(text),
+                            Err(Missed::Fault(text)) => of_target.faults.push(text),
                         }
                     } else {
                         match self.burst(&target, calls).await {
                             Ok(burst) => together = burst,
                             Err(Missed::End(failed)) => return Err(failed),
-                            Err(Missed::Fault(text)) => bursts[index].faults.push(text),
+                            Err(Missed::Fault(text)) => of_target.faults.push(text),
                         }
                     }
                 }
-                bursts[index].faults.append(&mut together.faults);
+                of_target.faults.append(&mut together.faults);
                 if !together.seconds.is_empty() && !single.is_empty() {
-                    bursts[index].rounds.push((together.seconds, single));
-                    bursts[index].pods.push(together.pods);
+                    of_target.rounds.push((together.seconds, single));
+                    of_target.pods.push(together.pods);
                 }
             }
         }

@@ -301,7 +301,7 @@ impl Flags {
             counts.extend(unsaid.into_iter().map(|runtime| (runtime, everywhere)));
         }
         for (runtime, count) in counts {
-            let standby = spec.standby.entry(runtime).or_insert_with(Standby::default);
+            let standby = spec.standby.entry(runtime).or_default();
             let Standby { min, max, .. } = *standby;
             standby.min = count.unwrap_or(min);
             // A most that was not said gives way to what is kept ready.

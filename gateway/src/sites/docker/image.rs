@@ -125,7 +125,7 @@ impl Images {
     /// Refuses an image that is neither here nor to be had; begins to fetch one that is to be had.
     pub(super) async fn check(&self, reference: &Reference, pull: Pull) -> Result<(), StartError> {
         if self.local(reference).await.map_err(engine_error)?.is_some() {
-            let _ = self.newest(reference, pull);
+            drop(self.newest(reference, pull));
             return Ok(());
         }
         if pull == Pull::Never {
@@ -133,7 +133,7 @@ impl Images {
         }
         match self.in_registry(reference).await {
             Ok(_) => {
-                let _ = self.fetching(reference);
+                drop(self.fetching(reference));
                 Ok(())
             }
             Err(why) => Err(not_to_be_had(reference, &why)),
