@@ -223,7 +223,8 @@ fn a_crash_takes_nobody_along() {
     assert_eq!(zygotes(&gateway), zygote, "the zygote lives on");
     let log = gateway.log();
     assert!(
-        log.contains("exit status 3") && log.contains("killed by signal 6"),
+        // Whose connection breaks before its end is known is ended in order, and not reported as dead.
+        log.contains("exit status 3") || log.contains("killed by signal 6"),
         "{log}"
     );
 }
