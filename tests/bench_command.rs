@@ -36,17 +36,6 @@ fn result<'a>(summary: &'a Value, way: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {way} in {summary:#}"))
 }
 
-/// Whether this gateway can scale functions, which cold starts are made with. To go when branch `pools` is merged.
-fn scales(gateway: &Gateway) -> bool {
-    let asked = gateway.call("POST", "/v1/functions/none/scale");
-    let answer = asked.body("application/json", r#"{"replicas":0}"#).send();
-    let knows = answer.json()["code"] != "unknown_path";
-    if !knows {
-        println!("skipped: this gateway has no POST /v1/functions/NAME/scale yet");
-    }
-    knows
-}
-
 #[test]
 fn wrong_input_is_one_line_and_exit_status_2() {
     let gateway = Gateway::start();
@@ -116,9 +105,6 @@ fn wrong_input_is_one_line_and_exit_status_2() {
 #[test]
 fn a_short_run_is_reported_as_too_short_and_leaves_the_function_as_it_was() {
     let gateway = Gateway::start();
-    if !scales(&gateway) {
-        return;
-    }
     gateway.deploy(&echo(
         "hi",
         json!({"standby": {"edge": {"min": 1, "max": 3}}}),
@@ -293,9 +279,6 @@ fn a_short_run_is_reported_as_too_short_and_leaves_the_function_as_it_was() {
 #[test]
 fn an_interrupted_run_writes_what_was_measured_and_puts_the_scale_back() {
     let gateway = Gateway::start();
-    if !scales(&gateway) {
-        return;
-    }
     gateway.deploy(&echo("hi", json!({"standby": {"edge": 1}})));
     gateway.until_idle("hi", 1);
     let url = format!("http://{}", gateway.address);
@@ -358,9 +341,6 @@ fn an_interrupted_run_writes_what_was_measured_and_puts_the_scale_back() {
 #[test]
 fn a_function_that_is_deployed_for_the_run_is_gone_after_it() {
     let gateway = Gateway::start();
-    if !scales(&gateway) {
-        return;
-    }
     let url = format!("http://{}", gateway.address);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
@@ -396,9 +376,6 @@ fn a_function_that_is_deployed_for_the_run_is_gone_after_it() {
 
 #[test]
 fn with_no_gateway_it_runs_one_of_its_own_and_says_so() {
-    if !scales(&Gateway::start()) {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let mut child = command(
         folder.path(),
@@ -467,9 +444,6 @@ fn the_engines_floor_and_docker_run_are_measured_beside_and_leave_no_container()
         return;
     }
     let gateway = Gateway::start();
-    if !scales(&gateway) {
-        return;
-    }
     // At the process site it is stoic-echo; its image is another program, which answers any path.
     let spec = json!({"image": IMAGE, "args": ["perl", "-e", SERVER], "runtimes": ["edge"]});
     gateway.deploy(&echo("perl", spec));

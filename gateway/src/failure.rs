@@ -129,3 +129,12 @@ impl From<HistoryError> for Failure {
         Self::new(500, "history_unavailable", error.to_string())
     }
 }
+
+/// What an error's innermost cause says, which is most.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -6,8 +6,9 @@
 
 use super::intake::hex;
 use super::record::Telling;
-use super::worker::{Payload, backoff, innermost, payload};
+use super::worker::{Payload, backoff, payload};
 use super::{names, table};
+use crate::failure::innermost;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
 use anyhow::Context;

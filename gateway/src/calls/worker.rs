@@ -2,6 +2,7 @@
 
 use super::record::{Attempt, CallState, Job, Outcome, Stored};
 use super::{INLINE, OBJECTS, Running, names, remove, table};
+use crate::failure::innermost;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
 use bytes::Bytes;
@@ -405,15 +406,6 @@ fn kept(headers: &HeaderMap) -> String {
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
         .collect();
     serde_json::to_string(&named).unwrap_or_default()
-}
-
-/// The innermost cause says most.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(super) use payload::Payload;
 
 use super::failed::Failed;
 use crate::calls::{CallView, CallsPage};
+use crate::failure::innermost;
 use crate::function::FunctionObject;
 use crate::history::{AccountRow, Measurement, ModelRecord};
 use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretView};
@@ -430,13 +431,4 @@ async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, Fail
             "what answers there is no STOIC gateway of this version: {e}"
         ))
     })
-}
-
-/// The innermost cause says most.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
