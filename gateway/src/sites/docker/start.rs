@@ -9,7 +9,7 @@ use super::image::{Newest, engine_error};
 use super::reference::Reference;
 use crate::sites::{
     PodSpec, StartError, StartedPod, check_secrets,
-    ready::{await_ready, told_stages},
+    ready::{await_ready, exited_early, told_stages},
 };
 use bollard::errors::Error;
 use bollard::query_parameters::{
@@ -239,10 +239,7 @@ impl Inner {
             let told = made.exited.wait_for(Option::is_some);
             let how = tokio::time::timeout(TOLD_OF_DEATH, told).await;
             let how = how.ok().and_then(Result::ok).and_then(|how| how.clone());
-            return Err(StartError::Exited(format!(
-                "the pod exited before it was ready: {}",
-                how.unwrap_or_else(|| "it has no address".to_owned())
-            )));
+            return Err(exited_early(how.as_deref().unwrap_or("it has no address")));
         };
         let address = SocketAddr::from((ip, spec.port));
         for former in self.living.settle(&made.id, address) {
