@@ -10,12 +10,11 @@ mod image;
 mod labels;
 mod living;
 mod pulled;
-mod reference;
 mod start;
 
 use super::{
     Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
-    check_secrets, log_file,
+    check_secrets, log_file, reference,
 };
 use crate::config::DockerConfig;
 use crate::function::FunctionSpec;
