@@ -3,6 +3,7 @@
 use crate::function::InvalidFunction;
 use crate::history::HistoryError;
 use crate::pods::AcquireError;
+use crate::sites::StartError;
 use stoic_placement::ChoiceError;
 use stoic_protocol::Problem;
 use stoic_store::StoreError;
@@ -92,6 +93,9 @@ impl From<AcquireError> for Failure {
             // Refused: trying again is no use, nor is waiting. Else the tries are used up (paper,
             // section 3.7: "claims timeout and returns an error").
             AcquireError::Start(failures) => match failures.last() {
+                Some(error @ (StartError::ImageAbsent(_) | StartError::NoRoom(_))) => {
+                    Self::new(503, error.code(), text).retry_after(60)
+                }
                 Some(error) if failures.hopeless() => Self::new(502, error.code(), text),
                 _ => Self::new(504, "deployment_timeout", text).retry_after(60),
             },

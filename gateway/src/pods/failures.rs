@@ -33,10 +33,22 @@ impl StartFailures {
         self.errors.last()
     }
 
-    /// Whether the site refuses to start such a pod at all: trying again would not help.
+    /// Whether trying again at once would not help: the site refuses to start such a pod at all, has no
+    /// such image, or has no room for it.
     #[must_use]
     pub fn hopeless(&self) -> bool {
-        matches!(self.last(), Some(StartError::Refused(_)))
+        match self.last() {
+            Some(StartError::Refused(_) | StartError::ImageAbsent(_) | StartError::NoRoom(_)) => {
+                true
+            }
+            Some(
+                StartError::Image(_)
+                | StartError::Engine(_)
+                | StartError::Exited(_)
+                | StartError::NeverReady(_),
+            )
+            | None => false,
+        }
     }
 }
 

@@ -130,8 +130,15 @@ impl Pool {
         }
     }
 
-    /// The start of a pod failed: if it is a probe, that is its end; whether it is one.
-    pub(super) fn fail_probe(&self, name: &str, begun: Instant, reason: &str) -> bool {
+    /// The start of a pod failed: if it is a probe, that is its end; whether it is one. One failure is no
+    /// verdict, but that there is no room is one: the runtime is unavailable until there is.
+    pub(super) fn fail_probe(
+        &self,
+        name: &str,
+        begun: Instant,
+        reason: &str,
+        no_room: bool,
+    ) -> bool {
         let standby = {
             let mut state = self.state.lock();
             let Some(at) = state
@@ -145,9 +152,11 @@ impl Pool {
             let how = Probed::Failed {
                 reason: reason.to_owned(),
             };
-            state
-                .watch
-                .probed(Event::ProbeFailed, &how, self.options.clock.now());
+            let now = self.options.clock.now();
+            state.watch.probed(Event::ProbeFailed, &how, now);
+            if no_room {
+                state.watch.timed_out(reason, now);
+            }
             if let Some(probe) = entry.probe {
                 probe.end(how);
             }

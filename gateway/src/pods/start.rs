@@ -49,9 +49,10 @@ impl Pool {
                 Err(error) => error,
             };
             let text = error.to_string();
+            let no_room = matches!(error, StartError::NoRoom(_));
             failures.add(error, ordered.elapsed());
             warn!(pod = %name, runtime = %self.options.runtime, attempt = failures.count(), "start failed: {text}");
-            if self.fail_probe(&name, begun, &text) {
+            if self.fail_probe(&name, begun, &text, no_room) {
                 return;
             }
             self.report(&name, begun, 0.0, Err(text));

@@ -50,7 +50,7 @@ pub struct PodSpec {
 pub struct StartedPod {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its identity at the site: a process id, or the id of a container.
+    /// Its identity at the site: a process id, the id of a container, or the name of a pod's object.
     pub id: String,
     /// Becomes `Some` with a line that says how, when the pod is gone.
     pub exited: watch::Receiver<Option<String>>,
@@ -98,6 +98,12 @@ pub enum StartError {
     /// The image is absent, or cannot be fetched now: its registry may be down.
     #[error("{0}")]
     Image(String),
+    /// There is no such image, or it may not be fetched: trying again at once is no use.
+    #[error("{0}")]
+    ImageAbsent(String),
+    /// The site has no room for the pod now: no node that it may run on has what it asks for.
+    #[error("{0}")]
+    NoRoom(String),
     /// The site's engine cannot be reached now.
     #[error("{0}")]
     Engine(String),
@@ -115,7 +121,8 @@ impl StartError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Refused(_) => "pod_refused",
-            Self::Image(_) => "image_unavailable",
+            Self::Image(_) | Self::ImageAbsent(_) => "image_unavailable",
+            Self::NoRoom(_) => "no_room",
             Self::Engine(_) => "engine_unavailable",
             Self::Exited(_) => "pod_exited",
             Self::NeverReady(_) => "pod_never_ready",
