@@ -22,7 +22,7 @@ pub(super) struct Up {
     /// Folder of everything that lasts [default: ~/.local/share/stoic]
     #[arg(long, env = "STOIC_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// How pods run at a site: `process` or `docker`; may be given for several sites
+    /// How pods run at a site: `process`, `docker` or `kubernetes`; may be given for several sites
     #[arg(long = "site", value_name = "SITE=BACKEND", value_parser = site_backend)]
     sites: Vec<(String, BackendKind)>,
     /// Log as JSON lines instead of text
@@ -65,6 +65,13 @@ impl Up {
             if backend != BackendKind::Docker {
                 site.docker = None;
             }
+            if backend != BackendKind::Kubernetes {
+                site.kubernetes = None;
+            } else if self.config.is_none() {
+                // A cluster is as far away as it is, and takes as long as it takes.
+                site.emulated_link = None;
+                site.emulated_deployment = None;
+            }
             site.backend = backend;
         }
         if self.print_config {
@@ -93,7 +100,12 @@ fn site_backend(text: &str) -> Result<(String, BackendKind), String> {
     let backend = match backend {
         "process" => BackendKind::Process,
         "docker" => BackendKind::Docker,
-        _ => return Err(format!("`{backend}` is not one of process, docker")),
+        "kubernetes" => BackendKind::Kubernetes,
+        _ => {
+            return Err(format!(
+                "`{backend}` is not one of process, docker, kubernetes"
+            ));
+        }
     };
     Ok((site.to_owned(), backend))
 }

@@ -2,10 +2,14 @@
 //! embedded default stands: sites `edge` and `cloud` on this machine, the link and the deployment delay
 //! of the cloud emulated.
 
+mod kubernetes;
 pub mod nearest;
 mod units;
 mod validate;
 
+pub use kubernetes::{
+    ImagePullPolicy, KubernetesConfig, KubernetesRuntime, PodReach, TolerationConfig,
+};
 pub use units::Bandwidth;
 
 use crate::mode::Mode;
@@ -231,6 +235,8 @@ pub enum BackendKind {
     Process,
     /// Containers of a Docker engine.
     Docker,
+    /// Pods of a Kubernetes cluster.
+    Kubernetes,
 }
 
 /// Containers of a site.
@@ -284,6 +290,9 @@ pub struct SiteConfig {
     /// More about its containers, for backend `docker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerConfig>,
+    /// More about its cluster, for backend `kubernetes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesConfig>,
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,

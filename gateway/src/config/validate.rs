@@ -70,6 +70,16 @@ impl Config {
                     return refuse(format!("sites.{name}.docker.tmp: must be at least 4 KiB"));
                 }
             }
+            if let Some(kubernetes) = &site.kubernetes {
+                if site.backend != BackendKind::Kubernetes {
+                    return refuse(format!(
+                        "sites.{name}.kubernetes: is for sites with backend = \"kubernetes\""
+                    ));
+                }
+                let here = self.runtimes.iter().filter(|(_, of)| of.site == *name);
+                let known: Vec<&str> = here.map(|(runtime, _)| runtime.as_str()).collect();
+                kubernetes.validate(name, &known)?;
+            }
             if let Some(deployment) = &site.emulated_deployment
                 && !(deployment.scale.is_finite() && deployment.scale >= 0.0)
             {
