@@ -393,6 +393,7 @@ impl Gateway {
         let site = self.sites.get(&info.site).map(Arc::clone);
         // Configurations with a runtime at an unknown site are refused before anything starts.
         let site = site.unwrap_or_else(|| unreachable!("site {} was validated", info.site));
+        let here = site.here();
         let options = PoolOptions {
             function: function.name().to_owned(),
             version: function.version.clone(),
@@ -409,7 +410,7 @@ impl Gateway {
             backoff: self.config.deployment.backoff,
             grace: self.config.deployment.grace,
             warmup: spec.warmup.clone(),
-            pace: (!info.deployment_emulated).then(|| Arc::clone(&self.pace)),
+            pace: (here && !info.deployment_emulated).then(|| Arc::clone(&self.pace)),
             watch: (info.remote && self.config.inquisitor.enabled)
                 .then(|| self.config.inquisitor.probes()),
             clock: self.clock,

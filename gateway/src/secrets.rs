@@ -122,6 +122,20 @@ impl Secrets {
             .find(|name| check_name(name).is_err() || !self.folder.join(name).is_file())
     }
 
+    /// What these hold, by name, for a site that lays them out itself.
+    ///
+    /// # Errors
+    /// One of them is gone, or the disk says no.
+    pub fn read(&self, names: &[String]) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let read = |name: &String| {
+            check_name(name).map_err(|e| io::Error::other(e.to_string()))?;
+            let bytes = fs::read(self.folder.join(name))
+                .map_err(|e| io::Error::new(e.kind(), format!("secret `{name}`: {e}")))?;
+            Ok((name.clone(), bytes))
+        };
+        names.iter().map(read).collect()
+    }
+
     /// Copies these into a folder of the pod's own at this site, and gives it. `readable`: whether users other than
     /// the gateway's may read the files once they are inside the folder, as those of a container have
     /// to; on the host nobody but the gateway's user gets into the folder above.

@@ -10,7 +10,9 @@ use crate::metrics::Metrics;
 use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
 use crate::secrets::Secrets;
-use crate::sites::{DelayTrace, DockerOptions, DockerSite, ProcessSite, Site};
+use crate::sites::{
+    DelayTrace, DockerOptions, DockerSite, KubernetesOptions, KubernetesSite, ProcessSite, Site,
+};
 use crate::storage::Stores;
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -159,6 +161,16 @@ async fn assemble(
                 name,
                 gateway_id: &id,
                 config: site.docker.clone().unwrap_or_default(),
+                data: &data,
+                delays,
+                secrets: Arc::clone(&secrets),
+            })
+            .await
+            .with_context(|| format!("site {name}"))?,
+            BackendKind::Kubernetes => KubernetesSite::connect(KubernetesOptions {
+                name,
+                gateway_id: &id,
+                config: site.kubernetes.clone().unwrap_or_default(),
                 data: &data,
                 delays,
                 secrets: Arc::clone(&secrets),
@@ -325,18 +337,12 @@ fn inquire(gateway: &Arc<Gateway>) -> impl Future<Output = ()> + Send + use<> {
         let Some(gateway) = gateway.upgrade() else {
             return Vec::new();
         };
-        let here = |pool: &Arc<Pool>| {
-            let site = gateway.config.sites.get(&pool.options().site_name);
-            site.is_some_and(|site| match site.backend {
-                BackendKind::Process | BackendKind::Docker => true,
-            })
-        };
         let functions = gateway.functions.all();
         let pools = functions.iter().flat_map(|d| d.pools().iter().flatten());
         pools
             .map(|pool| Subject {
                 pool: Arc::clone(pool),
-                here: here(pool),
+                here: pool.options().site.here(),
             })
             .collect()
     };

@@ -4,6 +4,7 @@
 
 mod delays;
 mod docker;
+mod kubernetes;
 mod log_file;
 mod logs;
 mod memory;
@@ -11,9 +12,11 @@ mod orphans;
 mod pod;
 mod process;
 mod ready;
+mod reference;
 
 pub use delays::DelayTrace;
 pub use docker::{DockerOptions, DockerSite};
+pub use kubernetes::{KubernetesOptions, KubernetesSite};
 pub use logs::{LogAsk, LogStream};
 pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
 pub use process::ProcessSite;
@@ -32,7 +35,7 @@ pub type SiteFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A place where pods run.
 pub trait Site: Send + Sync + std::fmt::Debug {
-    /// Name of its backend, as configurations write it: `process`, `docker`.
+    /// Name of its backend, as configurations write it: `process`, `docker`, `kubernetes`.
     fn backend(&self) -> &'static str;
 
     /// Whether the function has what pods here are made of.
@@ -44,6 +47,11 @@ pub trait Site: Send + Sync + std::fmt::Debug {
     /// The address of this machine at which pods here reach it: where the site's embedded store listens.
     fn host(&self) -> IpAddr {
         Ipv4Addr::LOCALHOST.into()
+    }
+
+    /// Whether its pods compute on this machine, which then is not to start too many at a time.
+    fn here(&self) -> bool {
+        true
     }
 
     /// Lets go of what has not been used for a while and can be had again: images that the gateway

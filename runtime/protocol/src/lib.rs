@@ -60,9 +60,12 @@ pub mod paths {
 pub mod stages {
     /// Docker: the image is fetched.
     pub const PULL: &str = "pull";
-    /// Docker: the container is made.
+    /// Docker and Kubernetes: the container, or the pod's object, is made.
     pub const CREATE: &str = "create";
-    /// The process, or container, is started; of a pod with the SDK, what is left of it before `exec`.
+    /// Kubernetes: a node is found for the pod.
+    pub const SCHEDULE: &str = "schedule";
+    /// The process, or container, is started; of a pod with the SDK, what is left of it before `exec`. On
+    /// Kubernetes the image is fetched in it, and the node tells of it once a second.
     pub const START: &str = "start";
     /// From the site's order to the program's own code: fork, exec, and dynamic linking.
     pub const EXEC: &str = "exec";
@@ -88,9 +91,9 @@ pub mod stages {
     pub const READY: &str = "ready";
 
     /// All of them.
-    pub const ALL: [&str; 14] = [
-        PULL, CREATE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK, RENEW,
-        LISTEN, READY,
+    pub const ALL: [&str; 15] = [
+        PULL, CREATE, SCHEDULE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK,
+        RENEW, LISTEN, READY,
     ];
 
     /// The stage of this name, if there is one.
