@@ -103,7 +103,7 @@ pub(super) async fn docker_run(
 }
 
 /// Health, then the same request, at an address that may not answer yet.
-async fn first_answer(
+pub(super) async fn first_answer(
     address: &str,
     begun: Instant,
     until: Instant,

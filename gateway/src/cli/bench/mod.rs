@@ -5,6 +5,7 @@
 //! `load` the two that need many callers, `engine` and `baseline` what it is held against. Statistics are
 //! `stoic_evaluation::score`; what is here knows no formula.
 
+mod bare_pod;
 mod baseline;
 mod burst;
 mod cold_warm;

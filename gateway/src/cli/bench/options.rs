@@ -27,6 +27,8 @@ Baselines of the same run (--baseline):
   direct        the same request to a warm pod, around the gateway
   docker-run    `docker run --rm -p` of the same image until the same request is answered
   engine-floor  create and start by plain calls of the engine's API, until the same request is answered
+  bare-pod      a pod of the same image made by one plain call of the cluster's API (KUBECONFIG), until the same request is
+                answered
 
 Medians, p90 and p99 have 95 % intervals by the bootstrap (1,000 resamples, of whole rounds); ratios are medians of the \
 ratios within rounds. Load: closed-loop (each connection sends when it has its answer) and open-loop (a constant rate; \
@@ -48,7 +50,8 @@ The page cache is dropped only when asked: it slows everybody else on the machin
     after_help = "Examples:\n  \
         stoic bench cold-warm --function wildlife --function hi --backend process,docker --out bench\n  \
         stoic bench cold-warm --function echo --own --out bench --baseline direct\n  \
-        stoic bench cold-warm --function hi --backend docker --baseline docker-run,engine-floor,direct --burst 16 --out bench"
+        stoic bench cold-warm --function hi --backend docker --baseline docker-run,engine-floor,direct --burst 16 --out bench\n  \
+        stoic bench cold-warm --function hi.yaml --own --backend kubernetes --baseline bare-pod,direct --out bench"
 )]
 pub(in crate::cli) struct ColdWarm {
     /// Function to measure: a name, or a file that is deployed for the run; may be given many times
@@ -143,6 +146,8 @@ pub(super) enum Baseline {
     Direct,
     /// Create, start and first answer by plain calls of the engine's API
     EngineFloor,
+    /// A bare pod of the same image, by plain calls of the cluster's API
+    BarePod,
 }
 
 impl Baseline {
@@ -151,6 +156,7 @@ impl Baseline {
             Self::DockerRun => Way::DockerRun,
             Self::Direct => Way::Direct,
             Self::EngineFloor => Way::EngineFloor,
+            Self::BarePod => Way::BarePod,
         }
     }
 }

@@ -247,7 +247,7 @@ impl<'a> Told<'a> {
     fn name(&self, target: usize, way: Way, ratio: &Ratio) -> String {
         let target_of = &self.targets[target];
         match way {
-            Way::DockerRun | Way::EngineFloor => {
+            Way::DockerRun | Way::EngineFloor | Way::BarePod => {
                 format!("{}, {}", self.targets[ratio.target].function, way.name())
             }
             _ => format!("{}, {}", target_of.label(), way.name()),

@@ -201,6 +201,10 @@ pub(super) fn ratios(samples: &[Sample], targets: &[Rc<Target>], seed: u64) -> V
             let aim = (target.backend == "docker").then_some(Aim::Most(1.1));
             add(index, Way::Cold, base, Way::EngineFloor, aim);
         }
+        if let Some(base) = on(Way::BarePod) {
+            let aim = (target.backend == "kubernetes").then_some(Aim::Most(1.2));
+            add(index, Way::Cold, base, Way::BarePod, aim);
+        }
         // The same function elsewhere.
         for (other, elsewhere) in targets.iter().enumerate().skip(index + 1) {
             if elsewhere.function == target.function {

@@ -1,5 +1,6 @@
 //! The interleaved rounds: each holds every way of every target once, in an order drawn anew.
 
+use super::bare_pod::Cluster;
 use super::baseline;
 use super::engine::Engine;
 use super::machine::Calibration;
@@ -48,6 +49,8 @@ pub(super) struct Bench<'a> {
     /// Ways of each target, by its index.
     pub(super) ways: Vec<(usize, Way)>,
     pub(super) engine: Option<Engine>,
+    /// The cluster, where bare pods are asked for and one answers.
+    cluster: Option<Cluster>,
     pub(super) calibration: Calibration,
     pub(super) samples: Vec<Sample>,
     pub(super) faults: Vec<Fault>,
@@ -58,8 +61,9 @@ pub(super) struct Bench<'a> {
     pub(super) progress: Progress,
     /// The gateway's process, where it is on this machine.
     gateway: Option<u32>,
-    /// Containers that may still be there.
+    /// Containers that may still be there, and bare pods.
     litter: Vec<String>,
+    bare: Vec<String>,
     made: usize,
     pub(super) rng: StdRng,
 }
@@ -73,6 +77,7 @@ impl<'a> Bench<'a> {
             targets: Vec::new(),
             ways: Vec::new(),
             engine: Engine::find(),
+            cluster: None,
             calibration: Calibration::new(),
             samples: Vec::new(),
             faults: Vec::new(),
@@ -80,6 +85,7 @@ impl<'a> Bench<'a> {
             rounds: 0,
             progress: Progress::new(false),
             litter: Vec::new(),
+            bare: Vec::new(),
             made: 0,
             rng: StdRng::seed_from_u64(options.seed),
         }
@@ -120,7 +126,9 @@ impl<'a> Bench<'a> {
             }
             self.ways.extend(ways.into_iter().map(|way| (index, way)));
         }
-        self.plan_baselines().await
+        self.plan_baselines().await?;
+        self.plan_bare_pods().await;
+        Ok(())
     }
 
     async fn acquaint(&mut self, target: &mut Target) -> Result<(), Missed> {
@@ -201,6 +209,50 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A bare pod for each target on a cluster.
+    async fn plan_bare_pods(&mut self) {
+        if !self.options.baselines().contains(&Way::BarePod) {
+            return;
+        }
+        self.cluster = Cluster::find().await;
+        if self.cluster.is_none() {
+            self.notes
+                .push("No baseline bare-pod: no cluster answers (KUBECONFIG).".to_owned());
+            return;
+        }
+        for (index, target) in self.targets.iter().enumerate() {
+            let name = &target.function;
+            if target.backend != "kubernetes" {
+                continue;
+            }
+            if target.spec.secrets.is_empty() {
+                self.ways.push((index, Way::BarePod));
+            } else {
+                self.notes.push(format!(
+                    "No baseline bare-pod of {name}: it has secrets, which only the gateway can give it."
+                ));
+            }
+        }
+    }
+
+    async fn start_bare_pod(&mut self, target: &Target) -> Result<(Answered, f64), Missed> {
+        let (Some(container), Some(cluster)) = (baseline::container(target), self.cluster.clone())
+        else {
+            return Err(Missed::Fault("there is nothing to start".to_owned()));
+        };
+        // No pod of the function's competes for the node.
+        self.hands.empty(target).await?;
+        self.made += 1;
+        let name = format!("stoic-bench-{}-{}", std::process::id(), self.made);
+        self.bare.push(name.clone());
+        sleep(self.options.settle).await;
+        let calibration = self.calibration.run();
+        let answered = cluster.run(&name, &container, target).await;
+        cluster.remove(&name).await?;
+        self.bare.retain(|left| *left != name);
+        answered.map(|answered| (answered, calibration))
     }
 
     async fn why_no_image(&self, index: usize) -> Result<Option<String>, Failed> {
@@ -381,6 +433,7 @@ impl<'a> Bench<'a> {
                 Ok((answered, calibration))
             }
             Way::DockerRun | Way::EngineFloor => self.start_image(target, way).await,
+            Way::BarePod => self.start_bare_pod(target).await,
         }
     }
 
@@ -432,8 +485,16 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Removes containers that an interruption left.
+    /// Removes containers and pods that an interruption left.
     pub(super) async fn tidy(&mut self) {
+        if let Some(cluster) = &self.cluster {
+            for name in self.bare.drain(..) {
+                if let Err(failed) = cluster.remove(&name).await {
+                    self.notes
+                        .push(format!("Pod {name} may be left: {failed}."));
+                }
+            }
+        }
         let Some(engine) = &self.engine else { return };
         for name in self.litter.drain(..) {
             if let Err(failed) = engine.remove(&name).await {

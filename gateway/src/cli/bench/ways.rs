@@ -22,11 +22,14 @@ pub(super) enum Way {
     DockerRun,
     /// The engine's own calls, for the same image.
     EngineFloor,
+    /// A bare pod of the same image.
+    BarePod,
 }
 
 impl Way {
     /// All of them, the slowest first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
+        Self::BarePod,
         Self::DockerRun,
         Self::EngineFloor,
         Self::ColdDropped,
@@ -48,6 +51,7 @@ impl Way {
             Self::Direct => "direct",
             Self::DockerRun => "docker-run",
             Self::EngineFloor => "engine-floor",
+            Self::BarePod => "bare-pod",
         }
     }
 
@@ -76,15 +80,22 @@ impl Way {
                 "create and start by plain calls of the engine's API, connect, health, and the same request answered: \
                  what no gateway can go below"
             }
+            Self::BarePod => {
+                "a pod of the same image made by one plain call of the cluster's API, as `kubectl run` makes it, watched \
+                 until it has an address, connect, health, and the same request answered"
+            }
         }
     }
 
     /// Whether a pod has to be started for it.
     pub(super) fn starts(self) -> bool {
         match self {
-            Self::Cold | Self::ColdDropped | Self::Zygote | Self::DockerRun | Self::EngineFloor => {
-                true
-            }
+            Self::Cold
+            | Self::ColdDropped
+            | Self::Zygote
+            | Self::DockerRun
+            | Self::EngineFloor
+            | Self::BarePod => true,
             Self::Standby | Self::Warm | Self::Direct => false,
         }
     }
