@@ -14,10 +14,10 @@ ACTIVITY ?= $(wildcard $(DATA)/hourly_activity_mean.csv)
 BATCHES ?= 10000
 EVALUATION = target/evaluation
 
-.PHONY: help setup build demo evaluate images test bench lint docs clean
+.PHONY: help setup build demo evaluate images test test-cluster bench lint docs clean
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Fetch libtorch, the pretrained backbone and build tools into a cache (once, about 180 MB, resumable)
 	@$(PYTHON) images/setup.py
@@ -46,6 +46,13 @@ test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins
 	@$(ENV); cargo test --workspace
 	@cd images && $(PYTHON) -m unittest -q
+
+test-cluster: setup ## Tests against the cluster in KUBECONFIG, which pulls from the registry REGISTRY
+	@if [ -z "$${KUBECONFIG:-}" ] || [ -z "$${REGISTRY:-}" ]; then \
+	  echo "skipped: no cluster (set KUBECONFIG, and REGISTRY to a registry that the cluster pulls from)"; exit 0; \
+	fi; \
+	$(ENV); cargo build --workspace --bins && \
+	cargo test --workspace --test cluster --test cluster_faults -- --nocapture --test-threads=3
 
 bench: build ## Measure what docs/specification.md promises, each as a ratio in one run
 	@$(ENV); tests/bench.sh

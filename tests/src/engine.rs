@@ -134,6 +134,15 @@ impl Engine {
         self.build(name, folder.path(), &recipe)
     }
 
+    /// An image that runs `stoic-echo` as root.
+    #[must_use]
+    pub fn rooted(&self, name: &str) -> String {
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::copy(binary("stoic-echo"), folder.path().join("stoic-echo")).expect("copied");
+        let recipe = format!("FROM {BASE}\nCOPY stoic-echo /\nENTRYPOINT [\"/stoic-echo\"]\n");
+        self.build(name, folder.path(), &recipe)
+    }
+
     fn build(&self, name: &str, folder: &Path, recipe: &str) -> String {
         std::fs::write(folder.join("Dockerfile"), recipe).expect("written");
         let folder = folder.to_str().expect("a UTF-8 path");

@@ -11,6 +11,7 @@
 )]
 
 mod binaries;
+mod cluster;
 mod engine;
 mod exchange;
 mod functions;
@@ -20,6 +21,7 @@ mod processes;
 mod wait;
 
 pub use binaries::{binary, folders, optional_binary, shared_data};
+pub use cluster::{Cluster, Relay};
 pub use engine::Engine;
 pub use exchange::{Answer, Call, Lines, raw, raw_head};
 pub use functions::{any_http, echo};

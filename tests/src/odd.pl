@@ -38,6 +38,8 @@ while (1) {
     if ($path =~ m{^/say/(\w+)}) { print "said $1\n"; }
     if ($path =~ m{^/secret/(\S+)}) { $body = slurp("$ENV{STOIC_SECRETS}/$1"); }
     if ($path =~ m{^/write}) { $body = join ' ', put('/var/tmp/x'), put('/tmp/x'), put('/var/openfaas/secrets/x'); }
+    if ($path =~ m{^/slow/(\d+)}) { sleep $1; }
+    if ($path =~ m{^/token}) { $body = -e '/var/run/secrets/kubernetes.io' ? 'token' : 'none'; }
     if ($path =~ m{^/status}) { $body = slurp('/proc/self/status'); }
     print $client "HTTP/1.1 200 OK\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n$body";
     close $client;
