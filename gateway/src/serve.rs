@@ -7,7 +7,6 @@ use crate::http::Front;
 use crate::inquisitor::{Inquisitor, Subject, watch_links};
 use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
-use crate::pods::Pool;
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
 use crate::secrets::Secrets;
 use crate::sites::{

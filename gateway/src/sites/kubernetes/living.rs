@@ -19,7 +19,7 @@ pub(super) struct Life {
     /// Where it is reached, once it answered.
     pub(super) address: Option<SocketAddr>,
     /// What carries its connections, where it is reached through the API server.
-    pub(super) forward: Option<Forward>,
+    _forward: Option<Forward>,
     /// Its limit of memory, bytes.
     pub(super) memory: Option<u64>,
     /// The API server has said that it made it.
@@ -53,7 +53,7 @@ impl Living {
             seen,
             exit,
             address: None,
-            forward: None,
+            _forward: None,
             memory,
             made: false,
             stopping: false,
@@ -75,10 +75,6 @@ impl Living {
 
     pub(super) fn remove(&self, name: &str) -> Option<Life> {
         self.by_name.lock().remove(name)
-    }
-
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.by_name.lock().contains_key(name)
     }
 
     /// Whether its death is to be looked into by the caller: once.
@@ -120,7 +116,7 @@ impl Living {
         let mut by_name = self.by_name.lock();
         if let Some(life) = by_name.get_mut(name) {
             life.address = Some(address);
-            life.forward = forward;
+            life._forward = forward;
         }
         let former = by_name
             .iter()

@@ -19,7 +19,7 @@ mod watch;
 
 use super::{
     Adoption, DelayTrace, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
-    check_secrets, log_file,
+    log_file,
 };
 use crate::config::{KubernetesConfig, PodReach};
 use crate::function::FunctionSpec;
