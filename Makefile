@@ -44,7 +44,7 @@ images: build ## Docker images of the gateway, the runtime and the functions (RE
 
 test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins
-	@$(ENV); cargo test --workspace
+	@$(ENV); cargo test --workspace --no-fail-fast
 	@cd images && $(PYTHON) -m unittest -q
 
 test-cluster: setup ## Tests against the cluster in KUBECONFIG, which pulls from the registry REGISTRY

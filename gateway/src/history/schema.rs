@@ -69,6 +69,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX calls_unfinished ON calls (state) WHERE state IN ('queued', 'running');
     CREATE INDEX calls_to_tell ON calls (callback_state) WHERE callback_state = 'due';
     CREATE INDEX calls_finished ON calls (finished) WHERE finished IS NOT NULL;
+", "
+    CREATE TABLE scales (
+        function TEXT NOT NULL, version TEXT NOT NULL, runtime TEXT NOT NULL, replicas INTEGER NOT NULL,
+        PRIMARY KEY (function, runtime)
+    ) STRICT;
 "];
 
 /// Brings the database to the newest schema.

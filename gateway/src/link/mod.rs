@@ -8,5 +8,5 @@ mod probe;
 mod store_probe;
 
 pub use emulated::{EmulatedLink, Relay};
-pub use probe::{exchange, health, healthy};
+pub use probe::{HEALTH_PATH, OPENFAAS_HEALTH_PATH, exchange, health, healthy};
 pub use store_probe::{Measured, PREFIX as PROBES, probe_store};

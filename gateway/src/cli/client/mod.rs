@@ -7,7 +7,7 @@ mod payload;
 mod scale;
 
 pub(super) use address::Address;
-pub(super) use call::Call;
+pub(super) use call::{Call, Unwaited};
 pub(super) use exchange::{Exchange, Exchanged};
 pub(super) use payload::Payload;
 
