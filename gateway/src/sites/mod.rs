@@ -16,7 +16,7 @@ pub use delays::DelayTrace;
 pub use docker::{DockerOptions, DockerSite};
 pub use logs::{LogAsk, LogStream};
 pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
-pub use process::ProcessSite;
+pub use process::{ProcessSite, zygote_log_name};
 
 use crate::function::FunctionSpec;
 use crate::secrets::Secrets;
