@@ -241,8 +241,10 @@ fn a_short_run_is_reported_as_too_short_and_leaves_the_function_as_it_was() {
         "{loops:?}"
     );
     let samples = std::fs::read_to_string(out.join("tables/samples.csv")).unwrap();
-    // Cold, zygote, standby, warm and direct, three times.
-    assert_eq!(samples.lines().count(), 1 + 3 * 5);
+    // Cold, standby, warm and direct, three times; and starts from a zygote, but for those that found it
+    // not ready and are none.
+    let lines = samples.lines().count();
+    assert!((1 + 3 * 4 + 1..=1 + 3 * 5).contains(&lines), "{samples}");
 
     // As it was declared: one standby, and no more.
     gateway.until_idle("hi", 1);

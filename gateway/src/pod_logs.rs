@@ -5,7 +5,7 @@
 
 use crate::gateway::Gateway;
 use crate::runnable::Deployed;
-use crate::sites::{LogAsk, LogStream};
+use crate::sites::{LogAsk, LogStream, zygote_log_name};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use std::collections::{HashMap, HashSet};
@@ -171,7 +171,7 @@ impl Gateway {
         let mut kept: HashSet<String> = HashSet::new();
         for pool in self.all_pools() {
             let options = pool.options();
-            kept.insert(format!("{}-{}-zygote", options.function, options.runtime));
+            kept.insert(zygote_log_name(&options.function, &options.runtime));
             kept.extend(pool.view().into_iter().map(|pod| pod.name));
         }
         let oldest = SystemTime::now().checked_sub(self.config.storage.expire);

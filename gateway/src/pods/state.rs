@@ -50,12 +50,7 @@ pub(super) struct State {
     pub(super) size: u64,
     /// Failed tries of a start, as long as none has succeeded since.
     pub(super) trouble: Option<StartFailures>,
-    /// Seconds that starts took lately; none before the first.
-    pub(super) start_s: Option<f64>,
 }
-
-/// Weight of the newest start among those before.
-const NEWEST: f64 = 0.3;
 
 impl State {
     pub(super) fn new(model: Option<PublishedModel>, watch: Watched, window: Duration) -> Self {
@@ -75,14 +70,7 @@ impl State {
             withheld: Vec::new(),
             size: 0,
             trouble: None,
-            start_s: None,
         }
-    }
-
-    /// A pod was started in so many seconds.
-    pub(super) fn note_start(&mut self, seconds: f64) {
-        let before = self.start_s.unwrap_or(seconds);
-        self.start_s = Some(before + NEWEST * (seconds - before));
     }
 
     /// Whether the pods that there are or that are on their way, of so many places each, will have done
@@ -90,7 +78,7 @@ impl State {
     /// that comes too late makes all of them later. Says no where nothing is known, and as soon as what
     /// was expected has not come true.
     pub(super) fn one_more_comes_too_late(&self, place: usize, now: Instant) -> bool {
-        let (Some(start_s), places) = (self.start_s, self.alive() * place) else {
+        let (Some(start_s), places) = (self.watch.start_s(), self.alive() * place) else {
             return false;
         };
         let mut work_s = 0.0;

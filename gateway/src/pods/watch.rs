@@ -76,7 +76,11 @@ pub(super) struct Watched {
     last_deployment: Option<LastDeployment>,
     last_probe: Option<LastProbe>,
     trouble: Option<String>,
+    start_s: Option<f64>,
 }
+
+/// Weight of the newest start among those before.
+const NEWEST: f64 = 0.3;
 
 impl Watched {
     pub(super) fn new(config: Option<ProbeConfig>, now: f64) -> Self {
@@ -87,6 +91,7 @@ impl Watched {
             last_deployment: None,
             last_probe: None,
             trouble: None,
+            start_s: None,
         }
     }
 
@@ -139,8 +144,15 @@ impl Watched {
 
     /// Real work deployed a pod.
     pub(super) fn deployed(&mut self, seconds: f64, now: f64) {
+        let before = self.start_s.unwrap_or(seconds);
+        self.start_s = Some(before + NEWEST * (seconds - before));
         self.on(Event::Deployed, now);
         self.note_deployment(seconds, false, now);
+    }
+
+    /// Seconds that starts for real work took lately; none before the first.
+    pub(super) fn start_s(&self) -> Option<f64> {
+        self.start_s
     }
 
     /// Real work saw a start fail.

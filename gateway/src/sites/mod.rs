@@ -19,7 +19,7 @@ pub use docker::{DockerOptions, DockerSite};
 pub use kubernetes::{KubernetesOptions, KubernetesSite};
 pub use logs::{LogAsk, LogStream};
 pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
-pub use process::ProcessSite;
+pub use process::{ProcessSite, zygote_log_name};
 
 use crate::function::FunctionSpec;
 use crate::secrets::Secrets;

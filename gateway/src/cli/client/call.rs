@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::io;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Unwaited {
 }
 
 /// What the gateway says of a call that it accepted.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub(in crate::cli) struct AcceptedCall {
     /// Its identity.
     pub(in crate::cli) id: String,

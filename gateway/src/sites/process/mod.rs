@@ -29,6 +29,7 @@ use std::time::Duration;
 use stoic_protocol::{ModelRef, env, stages};
 use tokio::time::Instant;
 use tracing::{debug, warn};
+pub use zygote::log_name as zygote_log_name;
 use zygote::{Forked, Zygotes};
 
 /// A site whose pods are child processes.

@@ -333,7 +333,12 @@ impl Zygote {
     }
 }
 
+/// What the log of a function's zygote on a runtime is called, where the logs of pods have their names.
+pub fn log_name(function: &str, runtime: &str) -> String {
+    format!("{function}-{runtime}-zygote")
+}
+
 fn zygote_log(pod_log: &Path, spec: &PodSpec) -> PathBuf {
-    let name = format!("{}-{}-zygote.log", spec.function, spec.runtime);
-    pod_log.with_file_name(name)
+    let name = log_name(&spec.function, &spec.runtime);
+    pod_log.with_file_name(name + ".log")
 }
