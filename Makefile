@@ -14,10 +14,10 @@ ACTIVITY ?= $(wildcard $(DATA)/hourly_activity_mean.csv)
 BATCHES ?= 10000
 EVALUATION = target/evaluation
 
-.PHONY: help setup build demo evaluate images test bench lint docs clean
+.PHONY: help setup build demo evaluate images test test-cluster bench lint docs clean
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Fetch libtorch, the pretrained backbone and build tools into a cache (once, about 180 MB, resumable)
 	@$(PYTHON) images/setup.py
@@ -46,6 +46,10 @@ test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins
 	@$(ENV); cargo test --workspace
 	@cd images && $(PYTHON) -m unittest -q
+
+test-cluster: setup ## Tests against the Kubernetes cluster of KUBECONFIG and the registry of REGISTRY; skipped where there is none
+	@$(ENV); cargo build --workspace --bins
+	@HELM="$$(tests/helm.sh)" && export HELM; $(ENV); cargo test -p stoic-tests --test resource --test resource_images --test kubeless_resource --test chart -- --nocapture
 
 bench: build ## Measure what docs/specification.md promises, each as a ratio in one run
 	@$(ENV); tests/bench.sh

@@ -59,6 +59,9 @@ pub(super) struct Keeper {
     /// What could not be carried over.
     left: Option<Vec<String>>,
     image: bool,
+    /// Port of its pods, and the one that its Service leads to.
+    port: u16,
+    service: Option<u16>,
     /// Whether its pods are gone, and the cluster may delete it.
     releasing: bool,
 }
@@ -108,6 +111,8 @@ impl Keeper {
             failed_writes: 0,
             left: None,
             image: false,
+            port: 0,
+            service: None,
             releasing: false,
         }
     }
@@ -199,6 +204,7 @@ impl Keeper {
         };
         self.left = read.left;
         self.image = read.object.spec.image.is_some();
+        self.port = read.object.spec.port;
         let ours = read.object.metadata.annotations.get(RESOURCE).cloned();
         let current = self.shared.gateway.functions.get(&self.name);
         let other = current.as_ref().and_then(|d| d.function.resource());
@@ -297,6 +303,7 @@ impl Keeper {
         if self.releasing {
             return self.release(&object).await;
         }
+        self.serve(&object).await;
         let former = match &self.written.status {
             Some(status) => status.clone(),
             None => object
@@ -317,6 +324,20 @@ impl Keeper {
                 self.write_at = Some(Instant::now() + WRITE_EVERY);
             }
             Err(error) => self.write_later(&error),
+        }
+    }
+
+    /// Keeps the Service of a kind that has one, where pods are pods of a cluster.
+    async fn serve(&mut self, object: &DynamicObject) {
+        let wanted = self.kind.has_service() && self.outcome == Outcome::InForce;
+        if !wanted || !self.shared.in_cluster || self.service == Some(self.port) {
+            return;
+        }
+        // Once for each port: what is refused now is refused the next time.
+        self.service = Some(self.port);
+        let reporter = &self.shared.reporter;
+        if let Err(error) = reporter.serve(self.kind, object, self.port).await {
+            warn!(function = %self.name, "it has no Service of its own: {error}");
         }
     }
 

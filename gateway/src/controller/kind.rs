@@ -71,6 +71,14 @@ impl Kind {
         }
     }
 
+    /// Whether a Service of its name leads to its pods.
+    pub(super) fn has_service(self) -> bool {
+        match self {
+            Self::Stoic => false,
+            Self::Kubeless => true,
+        }
+    }
+
     /// Whose annotation a function bears that is made of this object.
     pub(super) fn annotation(self, namespace: &str, name: &str) -> String {
         format!("{}/{namespace}/{name}", self.name())

@@ -48,6 +48,8 @@ struct Shared {
     gateway: Arc<Gateway>,
     client: kube::Client,
     namespace: String,
+    /// Whether there is a site whose pods are pods of a cluster.
+    in_cluster: bool,
     reporter: Reporter,
     /// Whether this replica is the one that writes.
     leads: channel::Receiver<bool>,
@@ -81,6 +83,11 @@ impl Controller {
         let lease = tokio::spawn(lease.hold(leading, ended.clone()));
         let shared = Arc::new(Shared {
             reporter: Reporter::new(client.clone(), &namespace, &identity),
+            in_cluster: gateway
+                .config
+                .sites
+                .values()
+                .any(|site| site.backend.name() == "kubernetes"),
             gateway: Arc::clone(gateway),
             client,
             namespace,

@@ -3,7 +3,7 @@
 use super::connect::{code, said};
 use super::kind::Kind;
 use super::status::{Condition, ResourceStatus};
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as EventReporter};
@@ -147,6 +147,49 @@ impl Reporter {
             Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
             Err(error) => Err(said(&error)),
         }
+    }
+
+    /// Has a Service of the object's name lead to the pods of its function, as kubeless had it: for those
+    /// who call `http://NAME:PORT` in the cluster, and for `kubeless function call`. It goes with the object.
+    ///
+    /// # Errors
+    /// The API says no, or is away.
+    pub(super) async fn serve(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        port: u16,
+    ) -> Result<(), String> {
+        let metadata = &object.metadata;
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let resource = kind.resource();
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": name,
+                "labels": {"created-by": "kubeless", "function": name},
+                "ownerReferences": [{
+                    "apiVersion": resource.api_version,
+                    "kind": resource.kind,
+                    "name": name,
+                    "uid": metadata.uid,
+                }],
+            },
+            "spec": {
+                "selector": {"stoic.dev/function": name},
+                "ports": [{
+                    "name": "http-function-port",
+                    "protocol": "TCP",
+                    "port": port,
+                    "targetPort": port,
+                }],
+            },
+        });
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = PatchParams::apply(MANAGER).force();
+        let done = api.patch(name, &parameters, &Patch::Apply(&service)).await;
+        done.map(|_| ()).map_err(|error| said(&error))
     }
 
     /// Tells what has changed between two statuses.

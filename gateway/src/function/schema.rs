@@ -52,6 +52,7 @@ fn clean(schema: &mut Value) {
 }
 
 fn tidy(object: &mut Map<String, Value>) {
+    optional(object);
     // `default` would be written into every object; absent and null are one to us; `false` is what
     // Kubernetes does with unknown keys anyway, and not allowed beside properties.
     for key in ["title", "default", "nullable", "$schema"] {
@@ -70,6 +71,24 @@ fn tidy(object: &mut Map<String, Value>) {
         *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     }
     words(object);
+}
+
+/// Something or null: the something.
+fn optional(object: &mut Map<String, Value>) {
+    let is_null = |one: &Value| one["enum"] == json!([null]) || one["type"] == json!("null");
+    let Some(Value::Array(all)) = object.get("anyOf") else {
+        return;
+    };
+    let some: Vec<&Value> = all.iter().filter(|one| !is_null(one)).collect();
+    let [Value::Object(only)] = some.as_slice() else {
+        return;
+    };
+    let only = only.clone();
+    object.remove("anyOf");
+    for (key, value) in only {
+        // The field's own description stands before that of its type.
+        object.entry(key).or_insert(value);
+    }
 }
 
 /// An enumeration whose words are described each: one list of words, the descriptions put into one.

@@ -173,7 +173,8 @@ fn resources(container: &Value, left: &mut Vec<String>) -> Option<Value> {
     }
     if let Some(memory) = amount("memory") {
         match amounts::memory(&memory) {
-            Ok(bytes) => drop(ours.insert("memory".to_owned(), json!(bytes))),
+            // As it is written: amounts are not all written as they are read.
+            Ok(_) => drop(ours.insert("memory".to_owned(), memory.into())),
             Err(error) => left.push(format!("resources.memory: {error}")),
         }
     }

@@ -53,7 +53,7 @@ metrics_open = true
 enabled = {{ .Values.controller.enabled }}
 kubeless = {{ .Values.kubeless.enabled }}
 
-[sites.cloud]
+[sites.edge]
 backend = "kubernetes"
 {{- with .Values.store }}
 {{- if .bucket }}
@@ -62,13 +62,13 @@ store = { {{ if .endpoint }}endpoint = {{ .endpoint | quote }}, {{ end }}bucket 
 {{- end }}
 {{- with .Values.site }}
 
-[sites.cloud.kubernetes]
+[sites.edge.kubernetes]
 {{ . | trim }}
 {{- end }}
 {{- range $name, $runtime := .Values.runtimes }}
 
 [runtimes.{{ $name }}]
-site = "cloud"
+site = "edge"
 {{- range $key, $value := $runtime }}
 {{ $key }} = {{ include "stoic.toml" $value }}
 {{- end }}
