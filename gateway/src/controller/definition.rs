@@ -177,8 +177,15 @@ spec:
         }
         walk(&object["spec"], "spec", &mut written);
         let mut known = BTreeSet::new();
-        keys(&schema::spec(), "spec", &mut known);
+        let schema = schema::spec();
+        keys(&schema, "spec", &mut known);
         assert_eq!(known, written);
+        let mut standby = BTreeSet::new();
+        let value = &schema["properties"]["standby"]["additionalProperties"];
+        keys(value, "", &mut standby);
+        let given = object["spec"]["standby"]["edge"].as_object().expect("in full");
+        let given: BTreeSet<String> = given.keys().map(|key| format!(".{key}")).collect();
+        assert_eq!(standby, given);
         // And every key that serde knows is given above: it names those it expects.
         let error = FunctionObject::parse(&WHOLE.replace("port: 9090", "prt: 9090"))
             .expect_err("misspelt")

@@ -137,17 +137,26 @@ pub(super) fn image(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A number of pods, or the whole of it. No structural schema says "a number or an object", so that the
-/// value has no type here; its parts are checked where it is an object, and the rest by the gateway, which
-/// says so in the status.
+/// value has no type here: a number is checked as one, the parts of an object by themselves, and the rest by
+/// the gateway, which says so in the status.
 pub(super) fn standby(_: &mut SchemaGenerator) -> Schema {
+    let time = |what: &str| {
+        json!({"type": "string", "pattern": DURATION, "maxLength": 64, "description": what})
+    };
     json_schema!({
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": {
             "x-kubernetes-preserve-unknown-fields": true,
+            "description": "A number of pods that are kept ready, or an object.",
             "minimum": 0,
             "maximum": 1000,
-            "description": "A number of pods kept ready, or an object with min (pods kept ready), max (most pods), idle (those above min go after being idle for so long) and window.",
+            "properties": {
+                "min": {"type": "integer", "minimum": 0, "maximum": 1000, "description": "Pods kept ready when nothing runs."},
+                "max": {"type": "integer", "minimum": 1, "description": "Most pods at any time; absent: as many as min, and at least 1."},
+                "idle": time("Pods above min go after being idle for this long (5m)."),
+                "window": time("As many pods stay as the highest concurrency of this window needed; absent: as long as idle."),
+            },
         },
     })
 }
