@@ -44,9 +44,10 @@ fn chart() -> String {
     deploy().join("helm/stoic").to_str().unwrap().to_owned()
 }
 
-/// The manifests without the comments that say which template they come from.
+/// The manifests without comments and blank lines.
 fn plain(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with("# Source:"));
+    let lines = text.lines().map(str::trim_end);
+    let lines = lines.filter(|line| !line.is_empty() && !line.trim_start().starts_with('#'));
     lines.map(|line| format!("{line}\n")).collect()
 }
 

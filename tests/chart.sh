@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 helm=$(tests/helm.sh)
 "$helm" template stoic deploy/helm/stoic --namespace stoic --set auth.existingSecret=stoic-admin \
-  > deploy/kubernetes/gateway.yaml
+  | sed 's/ *$//' > deploy/kubernetes/gateway.yaml
