@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use stoic_tests::{Namespace, deploy};
 
@@ -33,7 +33,7 @@ fn helm() -> Option<PathBuf> {
     found
 }
 
-fn run(helm: &PathBuf, arguments: &[&str]) -> String {
+fn run(helm: &Path, arguments: &[&str]) -> String {
     let output = Command::new(helm).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "helm {arguments:?}: {errors}");

@@ -1,9 +1,9 @@
 //! Functions as resources of a Kubernetes cluster: what is applied there becomes a function of this
 //! gateway, and what became of it is written into its status.
 //!
-//! One task watches the objects of a [`Kind`], and each object has a [`Keeper`](keeper) of its own, so that
-//! one whose pods do not come up holds nobody else up. Every replica of a gateway knows all functions; the
-//! one that holds the [`lease`] writes status, events and finalizers. An API server that is away stops
+//! One task watches the objects of a kind, and each object has a keeper of its own, so that one whose pods do
+//! not come up holds nobody else up. Every replica of a gateway knows all functions; the one that holds the
+//! lease writes status, events and finalizers. An API server that is away stops
 //! nothing but that.
 
 mod connect;

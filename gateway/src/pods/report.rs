@@ -25,7 +25,7 @@ impl Pool {
     #[must_use]
     pub fn report(&self) -> PoolReport {
         let state = self.state.lock();
-        let newest = state.pods.iter().rev().filter(|e| e.state.takes_work());
+        let mut newest = state.pods.iter().rev().filter(|e| e.state.takes_work());
         PoolReport {
             pods: state.alive(),
             ready: state.ready(),
@@ -35,9 +35,7 @@ impl Pool {
                 .filter(|entry| entry.state == PodState::Idle)
                 .count(),
             wanted: self.standby(&state).min as usize,
-            digest: newest
-                .filter_map(|entry| entry.pod.as_ref()?.digest.clone())
-                .next(),
+            digest: newest.find_map(|entry| entry.pod.as_ref()?.digest.clone()),
         }
     }
 

@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Who applies, as the cluster notes it.
 const MANAGER: &str = "stoic-migrate";
@@ -183,7 +183,7 @@ fn value_of(object: DynamicObject, resource: &ApiResource) -> Result<Value, Fail
     Ok(value)
 }
 
-async fn text_of(file: &PathBuf) -> Result<String, Failed> {
+async fn text_of(file: &Path) -> Result<String, Failed> {
     let name = file.display().to_string();
     let read = match name.as_str() {
         "-" => tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()))
