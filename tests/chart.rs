@@ -23,9 +23,13 @@ fn helm() -> Option<PathBuf> {
         let output = Command::new(path).arg("version").output();
         output.is_ok_and(|output| output.status.success())
     };
-    let mut all = [named.map(PathBuf::from), Some(PathBuf::from("helm")), cached]
-        .into_iter()
-        .flatten();
+    let mut all = [
+        named.map(PathBuf::from),
+        Some(PathBuf::from("helm")),
+        cached,
+    ]
+    .into_iter()
+    .flatten();
     let found = all.find(works);
     if found.is_none() {
         println!("skipped: no helm (HELM, PATH, or `tests/helm.sh` to build one)");
@@ -59,17 +63,30 @@ fn the_chart_is_good_and_the_plain_manifests_are_what_it_makes() {
     let made = run(
         &helm,
         &[
-            "template", "stoic", &chart(), "--namespace", "stoic", "--set", "auth.existingSecret=stoic-admin",
+            "template",
+            "stoic",
+            &chart(),
+            "--namespace",
+            "stoic",
+            "--set",
+            "auth.existingSecret=stoic-admin",
         ],
     );
     let checked_in = std::fs::read_to_string(deploy().join("kubernetes/gateway.yaml")).unwrap();
-    assert_eq!(plain(&checked_in), plain(&made), "write it anew: tests/chart.sh");
+    assert_eq!(
+        plain(&checked_in),
+        plain(&made),
+        "write it anew: tests/chart.sh"
+    );
     let more = Command::new(&helm)
         .args(["template", "stoic", &chart(), "--set", "replicas=2"])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&more.stderr);
-    assert!(!more.status.success() && errors.contains("data folder"), "{errors}");
+    assert!(
+        !more.status.success() && errors.contains("data folder"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -81,9 +98,15 @@ fn a_cluster_takes_every_form_of_the_chart() {
     for values in [
         vec![],
         vec!["replicas=2,persistence.enabled=false"],
-        vec!["kubeless.enabled=true,tls.secretName=tls,store.bucket=b,store.endpoint=https://s3.example.org,store.existingSecret=s3"],
-        vec!["service.type=NodePort,networkPolicy.enabled=false,podDisruptionBudget.enabled=false,serviceAccount.create=false"],
-        vec!["runtimes.gpu1.gpus=1,runtimes.gpu1.order=1,image.pullSecrets={a},nodeSelector.disk=ssd"],
+        vec![
+            "kubeless.enabled=true,tls.secretName=tls,store.bucket=b,store.endpoint=https://s3.example.org,store.existingSecret=s3",
+        ],
+        vec![
+            "service.type=NodePort,networkPolicy.enabled=false,podDisruptionBudget.enabled=false,serviceAccount.create=false",
+        ],
+        vec![
+            "runtimes.gpu1.gpus=1,runtimes.gpu1.order=1,image.pullSecrets={a},nodeSelector.disk=ssd",
+        ],
     ] {
         let chart = chart();
         let mut arguments = vec!["template", "t", &chart, "--namespace", &namespace.name];

@@ -42,7 +42,10 @@ fn what_names_an_image_is_served_and_what_does_not_is_told() {
         return;
     };
     let Some(engine) = Engine::find() else { return };
-    let image = engine.odd(&format!("stoic-test-kubeless-{}:1", std::process::id()), "one");
+    let image = engine.odd(
+        &format!("stoic-test-kubeless-{}:1", std::process::id()),
+        "one",
+    );
     let gateway = engine.owns(
         Launch::default()
             .config(&format!(
@@ -72,12 +75,21 @@ fn what_names_an_image_is_served_and_what_does_not_is_told() {
     gateway.until_idle("old", 1);
     let container = engine.inspect(&engine.containers(gateway.id())[0]);
     let env = container["Config"]["Env"].to_string();
-    for pair in ["FUNC_HANDLER=fun", "MOD_NAME=mod", "FUNC_TIMEOUT=60", "FUNC_RUNTIME=python3.8", "FUNC_PORT=9090"] {
+    for pair in [
+        "FUNC_HANDLER=fun",
+        "MOD_NAME=mod",
+        "FUNC_TIMEOUT=60",
+        "FUNC_RUNTIME=python3.8",
+        "FUNC_PORT=9090",
+    ] {
         assert!(env.contains(pair), "{pair}: {env}");
     }
     let [carried, _, message] = namespace.condition(THEIRS, "old", "CarriedOver").unwrap();
     assert_eq!(carried, "False");
-    assert!(message.contains("code is not put into an image"), "{message}");
+    assert!(
+        message.contains("code is not put into an image"),
+        "{message}"
+    );
     let message = until_some("the status says why it is not served", || {
         let [status, reason, message] = namespace.condition(THEIRS, "inline", "Ready")?;
         (status == "False" && reason == "NotCarriedOver").then_some(message)
@@ -87,7 +99,10 @@ fn what_names_an_image_is_served_and_what_does_not_is_told() {
     // Carried over, it is ours; theirs says so, and its end is not that of ours.
     let output = migrate(&["--namespace", &namespace.name]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("old: applied") && said.contains("inline: NOT"), "{said}");
+    assert!(
+        said.contains("old: applied") && said.contains("inline: NOT"),
+        "{said}"
+    );
     namespace.wait(OURS, "old", "Ready", Duration::from_secs(20));
     let [_, reason, _] = until_some("theirs says so", || {
         namespace
@@ -104,5 +119,7 @@ fn what_names_an_image_is_served_and_what_does_not_is_told() {
     namespace.apply(&with_image);
     namespace.wait(THEIRS, "old", "Ready", Duration::from_secs(20));
     namespace.kubectl(&["delete", THEIRS, "old", "--timeout=20s"]);
-    until("its pods are gone", || engine.containers(gateway.id()).is_empty());
+    until("its pods are gone", || {
+        engine.containers(gateway.id()).is_empty()
+    });
 }

@@ -38,7 +38,10 @@ fn what_is_applied_is_served_seen_scaled_changed_and_deleted() {
     namespace.wait(KIND, "hi", "Warm", Duration::from_secs(20));
 
     let seen = namespace.get(KIND, "hi");
-    assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
+    assert_eq!(
+        seen["status"]["observedGeneration"],
+        seen["metadata"]["generation"]
+    );
     assert_eq!(seen["status"]["path"], "/function/hi");
     assert_eq!(seen["metadata"]["finalizers"], json!(["stoic.dev/pods"]));
     let there = gateway.json("/v1/functions/hi");
@@ -60,14 +63,27 @@ fn what_is_applied_is_served_seen_scaled_changed_and_deleted() {
 
     namespace.kubectl(&["scale", &format!("{KIND}/hi"), "--replicas=3"]);
     gateway.until_idle("hi", 3);
-    until("the status counts them", || status(&namespace, "hi")["ready"] == 3);
+    until("the status counts them", || {
+        status(&namespace, "hi")["ready"] == 3
+    });
     let version = there["status"]["version"].clone();
-    assert_eq!(status(&namespace, "hi")["version"], version, "no new version");
+    assert_eq!(
+        status(&namespace, "hi")["version"],
+        version,
+        "no new version"
+    );
     namespace.kubectl(&["scale", &format!("{KIND}/hi"), "--replicas=0"]);
     gateway.until_idle("hi", 0);
     namespace.wait(KIND, "hi", "Ready", Duration::from_secs(20));
     assert_eq!(namespace.condition(KIND, "hi", "Ready").unwrap()[1], "Idle");
-    namespace.kubectl(&["patch", KIND, "hi", "--type=json", "-p", r#"[{"op": "remove", "path": "/spec/replicas"}]"#]);
+    namespace.kubectl(&[
+        "patch",
+        KIND,
+        "hi",
+        "--type=json",
+        "-p",
+        r#"[{"op": "remove", "path": "/spec/replicas"}]"#,
+    ]);
     gateway.until_idle("hi", 1);
 
     object["spec"]["env"] = json!({"A": "b"});
@@ -99,7 +115,10 @@ fn what_cannot_be_is_refused_by_the_cluster() {
         assert!(said.contains(words), "{words}: {said}");
     };
     let with = |spec: Value| echo("hi", spec);
-    refused(&with(json!({"comand": ["x"]})), "unknown field \"spec.comand\"");
+    refused(
+        &with(json!({"comand": ["x"]})),
+        "unknown field \"spec.comand\"",
+    );
     refused(
         &with(json!({"warmup": {"pth": "/"}})),
         "unknown field \"spec.warmup.pth\"",
@@ -107,15 +126,27 @@ fn what_cannot_be_is_refused_by_the_cluster() {
     refused(&echo(&"x".repeat(64), json!({})), "at most 63");
     refused(&echo("a.b", json!({})), "DNS label");
     refused(&with(json!({"command": []})), "what to run");
-    refused(&with(json!({"image": "Not An Image"})), "no reference of an image");
-    refused(&with(json!({"image": "x/UPPER:1"})), "no reference of an image");
-    refused(&with(json!({"concurrency": 0})), "greater than or equal to 1");
+    refused(
+        &with(json!({"image": "Not An Image"})),
+        "no reference of an image",
+    );
+    refused(
+        &with(json!({"image": "x/UPPER:1"})),
+        "no reference of an image",
+    );
+    refused(
+        &with(json!({"concurrency": 0})),
+        "greater than or equal to 1",
+    );
     refused(&with(json!({"timeout": "0s"})), "longer than zero");
     refused(&with(json!({"timeout": "soon"})), "spec.timeout");
     refused(&with(json!({"port": 70000})), "spec.port");
     refused(&with(json!({"pull": "always"})), "spec.pull");
     refused(&with(json!({"health": "healthz"})), "spec.health");
-    refused(&with(json!({"bootstrap": {"batches": [0]}})), "spec.bootstrap");
+    refused(
+        &with(json!({"bootstrap": {"batches": [0]}})),
+        "spec.bootstrap",
+    );
     refused(&with(json!({"standby": {"edge": -1}})), "spec.standby.edge");
     for image in [
         "echo",
@@ -123,7 +154,9 @@ fn what_cannot_be_is_refused_by_the_cluster() {
         "ghcr.io/a/b.c/d_e-f:v1.2",
         "a/b@sha256:0123456789012345678901234567890123456789012345678901234567890123",
     ] {
-        namespace.apply(&with(json!({"image": image, "standby": {"edge": {"min": 1, "idle": "5m"}}})));
+        namespace.apply(&with(
+            json!({"image": image, "standby": {"edge": {"min": 1, "idle": "5m"}}}),
+        ));
     }
 }
 
@@ -134,10 +167,30 @@ fn what_only_the_gateway_knows_is_told_in_the_status() {
     };
     let gateway = launch(&namespace).start();
     for (name, spec, reason, words) in [
-        ("few", json!({"standby": {"edge": {"min": 3, "max": 2}}}), "FunctionInvalid", "at least min (3)"),
-        ("odd", json!({"standby": {"edge": {"minn": 3}}}), "FunctionInvalid", "spec.standby"),
-        ("nowhere", json!({"runtimes": ["moon"]}), "UnknownRuntime", "no runtime `moon`"),
-        ("absent", json!({"command": ["no-such-program"]}), "PodRefused", "no-such-program"),
+        (
+            "few",
+            json!({"standby": {"edge": {"min": 3, "max": 2}}}),
+            "FunctionInvalid",
+            "at least min (3)",
+        ),
+        (
+            "odd",
+            json!({"standby": {"edge": {"minn": 3}}}),
+            "FunctionInvalid",
+            "spec.standby",
+        ),
+        (
+            "nowhere",
+            json!({"runtimes": ["moon"]}),
+            "UnknownRuntime",
+            "no runtime `moon`",
+        ),
+        (
+            "absent",
+            json!({"command": ["no-such-program"]}),
+            "PodRefused",
+            "no-such-program",
+        ),
     ] {
         namespace.apply(&echo(name, spec));
         let message = until_some("the status says why", || {
@@ -145,10 +198,19 @@ fn what_only_the_gateway_knows_is_told_in_the_status() {
             (status == "False" && is == reason).then_some(message)
         });
         assert!(message.contains(words), "{name}: {message}");
-        assert_eq!(gateway.call("POST", &format!("/function/{name}")).send().status, 404);
+        assert_eq!(
+            gateway
+                .call("POST", &format!("/function/{name}"))
+                .send()
+                .status,
+            404
+        );
     }
     // What is put right is deployed.
-    namespace.apply(&echo("few", json!({"standby": {"edge": {"min": 1, "max": 2}}})));
+    namespace.apply(&echo(
+        "few",
+        json!({"standby": {"edge": {"min": 1, "max": 2}}}),
+    ));
     namespace.wait(KIND, "few", "Ready", Duration::from_secs(20));
     assert!(status(&namespace, "few")["error"].is_null());
 }
@@ -165,11 +227,17 @@ fn what_the_cluster_declares_is_changed_there_alone() {
     let said = gateway
         .post_function(&echo("hi", json!({"env": {"A": "b"}})))
         .problem(409, "function_managed");
-    assert!(said.contains(&format!("{KIND}/{}/hi", namespace.name)), "{said}");
+    assert!(
+        said.contains(&format!("{KIND}/{}/hi", namespace.name)),
+        "{said}"
+    );
     let deleted = gateway.call("DELETE", "/v1/functions/hi").send();
     deleted.problem(409, "function_managed");
     // Others are the client's own.
-    assert_eq!(gateway.call("DELETE", "/v1/functions/own").send().status, 204);
+    assert_eq!(
+        gateway.call("DELETE", "/v1/functions/own").send().status,
+        204
+    );
 }
 
 #[test]
@@ -202,7 +270,11 @@ fn what_went_while_the_gateway_was_away_is_gone_when_it_is_back() {
         names == ["own", "stays"]
     });
     until("the cluster lets go of it", || {
-        namespace.kubectl(&["get", KIND, "-o", "name"]).lines().count() == 1
+        namespace
+            .kubectl(&["get", KIND, "-o", "name"])
+            .lines()
+            .count()
+            == 1
     });
     gateway.until_idle("stays", 1);
     namespace.wait(KIND, "stays", "Ready", Duration::from_secs(20));
@@ -233,10 +305,14 @@ fn of_two_gateways_one_writes_and_both_serve() {
     assert_eq!(holder().unwrap(), leader);
     first.terminate();
     first.wait();
-    let next = until_some("the second takes over", || holder().filter(|h| *h != leader));
+    let next = until_some("the second takes over", || {
+        holder().filter(|h| *h != leader)
+    });
     assert_eq!(next, format!("stoic-{}", second.id()));
     namespace.apply(&echo("hi", json!({"standby": {"edge": 2}})));
-    until("the second writes", || status(&namespace, "hi")["ready"] == 2);
+    until("the second writes", || {
+        status(&namespace, "hi")["ready"] == 2
+    });
     namespace.kubectl(&["delete", KIND, "hi", "--timeout=20s"]);
 }
 
@@ -255,24 +331,40 @@ fn many_functions_cost_little() {
     namespace.apply(&list);
     let applied = begun.elapsed();
     let ready = |namespace: &Namespace| {
-        let all: Value = serde_json::from_str(&namespace.kubectl(&["get", KIND, "-o", "json"])).unwrap();
+        let all: Value =
+            serde_json::from_str(&namespace.kubectl(&["get", KIND, "-o", "json"])).unwrap();
         let items = all["items"].as_array().unwrap().clone();
         let is = |object: &&Value| {
             let conditions = object["status"]["conditions"].as_array();
-            conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+            conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|c| c["type"] == "Ready" && c["status"] == "True")
+            })
         };
         let versions: Vec<String> = items
             .iter()
-            .map(|o| o["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+            .map(|o| {
+                o["metadata"]["resourceVersion"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         (items.iter().filter(is).count(), versions)
     };
     let patience = Instant::now() + Duration::from_secs(60);
     while ready(&namespace).0 < count {
-        assert!(Instant::now() < patience, "{} are ready", ready(&namespace).0);
+        assert!(
+            Instant::now() < patience,
+            "{} are ready",
+            ready(&namespace).0
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
-    println!("{count} functions: applied in {applied:?}, all ready after {:?}", begun.elapsed());
+    println!(
+        "{count} functions: applied in {applied:?}, all ready after {:?}",
+        begun.elapsed()
+    );
     // Nothing changes, so nothing is written any more.
     std::thread::sleep(Duration::from_secs(1));
     let (_, before) = ready(&namespace);
@@ -280,7 +372,10 @@ fn many_functions_cost_little() {
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(ready(&namespace).1, before);
     let used = (cpu_seconds(&gateway) - cpu) / 4.0;
-    println!("idle with {count} functions: {:.1} % of a core", used * 100.0);
+    println!(
+        "idle with {count} functions: {:.1} % of a core",
+        used * 100.0
+    );
     assert!(used < 0.25, "{used} of a core");
 }
 

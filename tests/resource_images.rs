@@ -52,12 +52,19 @@ fn a_new_image_takes_over_without_a_failed_request_and_an_absent_one_is_told_at_
     assert_eq!(gateway.get("/function/roll/x").ok().text(), "version one");
     let digest = |namespace: &Namespace| {
         let object = namespace.get(KIND, "roll");
-        object["status"]["digest"].as_str().unwrap_or_default().to_owned()
+        object["status"]["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     };
     let before = digest(&namespace);
     assert!(before.starts_with("sha256:"), "{before}");
 
-    let (done, failed, served) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (done, failed, served) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -99,7 +106,10 @@ fn a_new_image_takes_over_without_a_failed_request_and_an_absent_one_is_told_at_
     println!("an absent image was in the status after {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
     let [ready, reason, message] = namespace.condition(KIND, "roll", "Ready").unwrap();
-    assert_eq!((ready.as_str(), reason.as_str()), ("False", "ImageUnavailable"));
+    assert_eq!(
+        (ready.as_str(), reason.as_str()),
+        ("False", "ImageUnavailable")
+    );
     assert!(message.contains("serves on"), "{message}");
     assert_eq!(gateway.get("/function/roll/x").ok().text(), "version two");
     let events = namespace.kubectl(&["get", "events", "--field-selector", "type=Warning"]);

@@ -41,8 +41,20 @@ impl Namespace {
         for file in DEFINITIONS {
             let file = deploy().join("kubernetes").join(file);
             let file = file.to_str().expect("a UTF-8 path");
-            must(&["apply", "--server-side", "--force-conflicts", "-f", file], None);
-            must(&["wait", "--for=condition=Established", "--timeout=20s", "-f", file], None);
+            must(
+                &["apply", "--server-side", "--force-conflicts", "-f", file],
+                None,
+            );
+            must(
+                &[
+                    "wait",
+                    "--for=condition=Established",
+                    "--timeout=20s",
+                    "-f",
+                    file,
+                ],
+                None,
+            );
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("stoic-test-{}-{number}", std::process::id());

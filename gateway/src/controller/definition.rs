@@ -85,9 +85,7 @@ pub fn definition() -> Value {
 }
 
 fn columns() -> Value {
-    let column = |name: &str, kind: &str, path: &str, wide: bool| {
-        json!({"name": name, "type": kind, "jsonPath": path, "priority": i32::from(wide)})
-    };
+    let column = |name: &str, kind: &str, path: &str, wide: bool| json!({"name": name, "type": kind, "jsonPath": path, "priority": i32::from(wide)});
     let condition = |part: &str| format!(".status.conditions[?(@.type==\"Ready\")].{part}");
     json!([
         column("Ready", "integer", ".status.ready", false),
@@ -183,7 +181,9 @@ spec:
         let mut standby = BTreeSet::new();
         let value = &schema["properties"]["standby"]["additionalProperties"];
         keys(value, "", &mut standby);
-        let given = object["spec"]["standby"]["edge"].as_object().expect("in full");
+        let given = object["spec"]["standby"]["edge"]
+            .as_object()
+            .expect("in full");
         let given: BTreeSet<String> = given.keys().map(|key| format!(".{key}")).collect();
         assert_eq!(standby, given);
         // And every key that serde knows is given above: it names those it expects.
@@ -202,14 +202,22 @@ spec:
     #[test]
     fn the_schema_is_structural() {
         fn check(schema: &Value, path: &str) {
-            let object = schema.as_object().unwrap_or_else(|| panic!("{path}: no schema"));
+            let object = schema
+                .as_object()
+                .unwrap_or_else(|| panic!("{path}: no schema"));
             let typed = object.get("type").is_some_and(Value::is_string)
                 || object.contains_key("x-kubernetes-int-or-string")
                 || object.contains_key("x-kubernetes-preserve-unknown-fields");
             assert!(typed, "{path}: {schema}");
-            for word in ["$ref", "oneOf", "anyOf", "allOf", "const", "default", "nullable", "format"] {
-                let fine = word == "format" && ["int32", "int64", "double"].contains(&schema[word].as_str().unwrap_or(""));
-                assert!(fine || !object.contains_key(word), "{path} has {word}: {schema}");
+            for word in [
+                "$ref", "oneOf", "anyOf", "allOf", "const", "default", "nullable", "format",
+            ] {
+                let fine = word == "format"
+                    && ["int32", "int64", "double"].contains(&schema[word].as_str().unwrap_or(""));
+                assert!(
+                    fine || !object.contains_key(word),
+                    "{path} has {word}: {schema}"
+                );
             }
             if let Some(properties) = schema["properties"].as_object() {
                 for (name, inner) in properties {
@@ -231,8 +239,14 @@ spec:
     fn the_definitions_that_are_checked_in_are_these() {
         let checked_in = include_str!("../../../deploy/kubernetes/crd.yaml");
         let now = yaml(&definition()).expect("YAML");
-        assert_eq!(checked_in, now, "write it anew: stoic crd > deploy/kubernetes/crd.yaml");
+        assert_eq!(
+            checked_in, now,
+            "write it anew: stoic crd > deploy/kubernetes/crd.yaml"
+        );
         let chart = include_str!("../../../deploy/helm/stoic/crds/functions.stoic.dev.yaml");
-        assert_eq!(chart, now, "write it anew: stoic crd > deploy/helm/stoic/crds/functions.stoic.dev.yaml");
+        assert_eq!(
+            chart, now,
+            "write it anew: stoic crd > deploy/helm/stoic/crds/functions.stoic.dev.yaml"
+        );
     }
 }

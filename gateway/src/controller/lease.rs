@@ -50,7 +50,10 @@ impl Lease {
             match tokio::time::timeout(SAFE / 2, self.try_hold()).await {
                 Ok(Ok(())) => told = false,
                 Ok(Err(error)) if !told => {
-                    warn!("the lease cannot be had; no status is written: {}", said(&error));
+                    warn!(
+                        "the lease cannot be had; no status is written: {}",
+                        said(&error)
+                    );
                     told = true;
                 }
                 Ok(Err(error)) => debug!("the lease cannot be had: {}", said(&error)),
@@ -59,7 +62,9 @@ impl Lease {
             let holds = self.renewed.is_some_and(|at| at.elapsed() < SAFE);
             if *leads.borrow() != holds {
                 match holds {
-                    true => info!(identity = %self.identity, "controller: this replica writes statuses"),
+                    true => {
+                        info!(identity = %self.identity, "controller: this replica writes statuses")
+                    }
                     false => info!("controller: another replica writes statuses"),
                 }
                 leads.send_replace(holds);
@@ -97,7 +102,10 @@ impl Lease {
         let length = spec.lease_duration_seconds.map_or(LENGTH, |seconds| {
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
         });
-        let run_out = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() > length);
+        let run_out = self
+            .seen
+            .as_ref()
+            .is_some_and(|(_, at)| at.elapsed() > length);
         if holder != self.identity && !holder.is_empty() && !run_out {
             self.renewed = None;
             return Ok(());

@@ -216,7 +216,8 @@ impl Reporter {
         let (before, Some(now)) = (ready(former), ready(next)) else {
             return;
         };
-        let same = before.is_some_and(|b| (b.status, b.reason) == (now.status.clone(), now.reason.clone()));
+        let same = before
+            .is_some_and(|b| (b.status, b.reason) == (now.status.clone(), now.reason.clone()));
         if same || now.status == "Unknown" {
             return;
         }

@@ -199,10 +199,12 @@ fn ready(facts: &Facts<'_>, pods: &PoolReport, trouble: Option<&Trouble>) -> Con
     let of = |status, reason: &str, message: &str| condition("Ready", status, reason, message);
     match facts.outcome {
         Outcome::Failed(trouble) => {
-            let serves = facts.seen.filter(|_| pods.ready > 0).map_or_else(
-                String::new,
-                |seen| format!("; version {} serves on", seen.version),
-            );
+            let serves = facts
+                .seen
+                .filter(|_| pods.ready > 0)
+                .map_or_else(String::new, |seen| {
+                    format!("; version {} serves on", seen.version)
+                });
             let message = format!("{}{serves}", trouble.text);
             of("False", &word(&trouble.code), &message)
         }
@@ -224,9 +226,8 @@ fn ready(facts: &Facts<'_>, pods: &PoolReport, trouble: Option<&Trouble>) -> Con
 }
 
 fn image(pods: &PoolReport, trouble: Option<&Trouble>) -> Condition {
-    let of = |status, reason: &str, message: &str| {
-        condition("ImageAvailable", status, reason, message)
-    };
+    let of =
+        |status, reason: &str, message: &str| condition("ImageAvailable", status, reason, message);
     match trouble {
         Some(trouble) if trouble.code == "image_unavailable" => {
             of("False", "ImageUnavailable", &trouble.text)
@@ -245,7 +246,11 @@ fn warm(pods: &PoolReport) -> Condition {
     } else if pods.wanted == 0 {
         of("False", "NoneWanted", "no pod is kept ready")
     } else {
-        of("False", "PodsMissing", "fewer pods are ready than are wanted")
+        of(
+            "False",
+            "PodsMissing",
+            "fewer pods are ready than are wanted",
+        )
     }
 }
 
@@ -310,15 +315,69 @@ mod tests {
         let failed = Outcome::Failed(gone.clone());
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         for (outcome, seen, ready, image, warm) in [
-            (Outcome::Deploying, None, "Unknown Deploying", "Unknown NotRunYet", "False NoneWanted"),
-            (Outcome::Deploying, Some(seen(1, 1, None)), "Unknown RollingOut", "True Pulled", "True PodsReady"),
-            (Outcome::InForce, Some(seen(1, 1, None)), "True PodsReady", "True Pulled", "True PodsReady"),
-            (Outcome::InForce, Some(seen(1, 2, None)), "True PodsReady", "True Pulled", "False PodsMissing"),
-            (Outcome::InForce, Some(seen(0, 0, None)), "True Idle", "Unknown NotRunYet", "False NoneWanted"),
-            (Outcome::InForce, Some(seen(0, 1, None)), "False PodsStarting", "Unknown NotRunYet", "False PodsMissing"),
-            (Outcome::InForce, Some(seen(0, 1, Some(gone.clone()))), "False ImageUnavailable", "False ImageUnavailable", "False PodsMissing"),
-            (failed.clone(), None, "False ImageUnavailable", "False ImageUnavailable", "False NoneWanted"),
-            (failed, Some(seen(1, 1, None)), "False ImageUnavailable", "False ImageUnavailable", "True PodsReady"),
+            (
+                Outcome::Deploying,
+                None,
+                "Unknown Deploying",
+                "Unknown NotRunYet",
+                "False NoneWanted",
+            ),
+            (
+                Outcome::Deploying,
+                Some(seen(1, 1, None)),
+                "Unknown RollingOut",
+                "True Pulled",
+                "True PodsReady",
+            ),
+            (
+                Outcome::InForce,
+                Some(seen(1, 1, None)),
+                "True PodsReady",
+                "True Pulled",
+                "True PodsReady",
+            ),
+            (
+                Outcome::InForce,
+                Some(seen(1, 2, None)),
+                "True PodsReady",
+                "True Pulled",
+                "False PodsMissing",
+            ),
+            (
+                Outcome::InForce,
+                Some(seen(0, 0, None)),
+                "True Idle",
+                "Unknown NotRunYet",
+                "False NoneWanted",
+            ),
+            (
+                Outcome::InForce,
+                Some(seen(0, 1, None)),
+                "False PodsStarting",
+                "Unknown NotRunYet",
+                "False PodsMissing",
+            ),
+            (
+                Outcome::InForce,
+                Some(seen(0, 1, Some(gone.clone()))),
+                "False ImageUnavailable",
+                "False ImageUnavailable",
+                "False PodsMissing",
+            ),
+            (
+                failed.clone(),
+                None,
+                "False ImageUnavailable",
+                "False ImageUnavailable",
+                "False NoneWanted",
+            ),
+            (
+                failed,
+                Some(seen(1, 1, None)),
+                "False ImageUnavailable",
+                "False ImageUnavailable",
+                "True PodsReady",
+            ),
         ] {
             let status = of(&outcome, seen.as_ref());
             let words = |text: &str| {

@@ -125,7 +125,10 @@ async fn prune(shared: &Arc<Shared>, kind: Kind, listed: &HashSet<String>) {
             && !listed.contains(function.name())
             && let Err(failure) = shared.gateway.take_function(function.name()).await
         {
-            debug!(function = function.name(), "not removed: {}", failure.problem);
+            debug!(
+                function = function.name(),
+                "not removed: {}", failure.problem
+            );
         }
     }
 }

@@ -426,7 +426,10 @@ impl FunctionObject {
         if let Some(warmup) = &spec.warmup {
             warmup.validate()?;
         }
-        if spec.replicas.is_some_and(|replicas| replicas > MOST_REPLICAS) {
+        if spec
+            .replicas
+            .is_some_and(|replicas| replicas > MOST_REPLICAS)
+        {
             return refuse(format!("spec.replicas: at most {MOST_REPLICAS}"));
         }
         if spec.concurrency == 0 {

@@ -140,9 +140,7 @@ pub(super) fn image(_: &mut SchemaGenerator) -> Schema {
 /// value has no type here: a number is checked as one, the parts of an object by themselves, and the rest by
 /// the gateway, which says so in the status.
 pub(super) fn standby(_: &mut SchemaGenerator) -> Schema {
-    let time = |what: &str| {
-        json!({"type": "string", "pattern": DURATION, "maxLength": 64, "description": what})
-    };
+    let time = |what: &str| json!({"type": "string", "pattern": DURATION, "maxLength": 64, "description": what});
     json_schema!({
         "type": "object",
         "maxProperties": 64,

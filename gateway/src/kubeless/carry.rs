@@ -76,7 +76,9 @@ pub fn function(object: &Value) -> Result<Carried, NotCarried> {
     let wrong = |text: String| NotCarried(format!("what it says is no function here: {text}"));
     let object: FunctionObject =
         serde_json::from_value(document.clone()).map_err(|error| wrong(error.to_string()))?;
-    object.validate().map_err(|error| wrong(error.to_string()))?;
+    object
+        .validate()
+        .map_err(|error| wrong(error.to_string()))?;
     Ok(Carried {
         object,
         document,
@@ -117,7 +119,9 @@ fn port(spec: &Value, left: &mut Vec<String>) -> u16 {
     let number = |key: &str| first[key].as_u64().and_then(|n| u16::try_from(n).ok());
     let target = number("targetPort").filter(|port| *port > 0);
     if let Some(name) = first["targetPort"].as_str() {
-        left.push(format!("service port by name (`{name}`): a number is needed"));
+        left.push(format!(
+            "service port by name (`{name}`): a number is needed"
+        ));
     }
     target.or_else(|| number("port")).unwrap_or(8080)
 }
@@ -131,7 +135,9 @@ fn env(spec: &Value, container: &Value, port: u16, left: &mut Vec<String>) -> Ma
             continue;
         };
         if variable.get("valueFrom").is_some_and(|v| !v.is_null()) {
-            left.push(format!("env {name}: its value comes from elsewhere in the cluster"));
+            left.push(format!(
+                "env {name}: its value comes from elsewhere in the cluster"
+            ));
             continue;
         }
         let value = variable["value"].as_str().unwrap_or_default();
@@ -162,7 +168,9 @@ fn resources(container: &Value, left: &mut Vec<String>) -> Option<Value> {
             _ => None,
         };
         // `kubeless` writes 0 for what it was not told.
-        of("limits").or_else(|| of("requests")).filter(|text| text != "0")
+        of("limits")
+            .or_else(|| of("requests"))
+            .filter(|text| text != "0")
     };
     let mut ours = Map::new();
     if let Some(cpu) = amount("cpu") {
@@ -196,8 +204,8 @@ fn replicas(spec: &Value, left: &mut Vec<String>) -> u32 {
             "horizontalPodAutoscaler: pods come by the work that waits, not by its metrics; for as many as {most}, give spec.standby with a max"
         ));
     }
-    let asked = number(&scaler["minReplicas"])
-        .or_else(|| number(&spec["deployment"]["spec"]["replicas"]));
+    let asked =
+        number(&scaler["minReplicas"]).or_else(|| number(&spec["deployment"]["spec"]["replicas"]));
     asked.unwrap_or(1).max(1)
 }
 
@@ -231,11 +239,23 @@ fn rest(spec: &Value, template: &Value, container: &Value, left: &mut Vec<String
     }
     for (key, what) in [
         ("initContainers", "init containers: a pod has none"),
-        ("nodeSelector", "node selector: belongs to the runtime, in the gateway's configuration"),
-        ("tolerations", "tolerations: belong to the runtime, in the gateway's configuration"),
+        (
+            "nodeSelector",
+            "node selector: belongs to the runtime, in the gateway's configuration",
+        ),
+        (
+            "tolerations",
+            "tolerations: belong to the runtime, in the gateway's configuration",
+        ),
         ("affinity", "affinity: pods have none"),
-        ("serviceAccountName", "service account: belongs to the site, in the gateway's configuration"),
-        ("imagePullSecrets", "image pull secrets: belong to the site, in the gateway's configuration"),
+        (
+            "serviceAccountName",
+            "service account: belongs to the site, in the gateway's configuration",
+        ),
+        (
+            "imagePullSecrets",
+            "image pull secrets: belong to the site, in the gateway's configuration",
+        ),
     ] {
         let given = &template[key];
         let empty = match given {
@@ -267,7 +287,8 @@ mod tests {
     }
 
     fn with_container(container: Value, more: Value) -> Value {
-        let mut spec = json!({"deployment": {"spec": {"template": {"spec": {"containers": [container]}}}}});
+        let mut spec =
+            json!({"deployment": {"spec": {"template": {"spec": {"containers": [container]}}}}});
         if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
             spec.extend(more);
         }
@@ -290,7 +311,10 @@ mod tests {
         let carried = carried.expect("it names an image");
         let spec = &carried.object.spec;
         assert_eq!(spec.image.as_deref(), Some("localhost:5000/hi:1"));
-        assert_eq!((spec.port, spec.timeout.as_secs(), spec.replicas), (9090, 30, Some(1)));
+        assert_eq!(
+            (spec.port, spec.timeout.as_secs(), spec.replicas),
+            (9090, 30, Some(1))
+        );
         let env = |key: &str| spec.env.get(key).map(String::as_str);
         assert_eq!(env("A"), Some("b"));
         assert_eq!(env("FUNC_HANDLER"), Some("fun"));
@@ -313,7 +337,10 @@ mod tests {
     fn what_names_no_image_is_refused_and_says_why() {
         let inline = object(json!({"handler": "a.b", "function": "x", "runtime": "go1.13"}));
         let error = function(&inline).expect_err("no image").to_string();
-        assert!(error.contains("go1.13") && error.contains("image"), "{error}");
+        assert!(
+            error.contains("go1.13") && error.contains("image"),
+            "{error}"
+        );
         let bad = with_container(json!({"image": "x"}), json!({}));
         let mut long = bad.clone();
         long["metadata"]["name"] = "x".repeat(64).into();
@@ -332,14 +359,27 @@ mod tests {
             }),
         );
         let template = &mut whole["spec"]["deployment"]["spec"]["template"]["spec"];
-        template["volumes"] = json!([{"name": "s", "secret": {"secretName": "key"}}, {"name": "d", "emptyDir": {}}]);
+        template["volumes"] =
+            json!([{"name": "s", "secret": {"secretName": "key"}}, {"name": "d", "emptyDir": {}}]);
         template["nodeSelector"] = json!({"disk": "ssd"});
         let carried = function(&whole).expect("it names an image");
         for word in [
-            "deps", "command", "env S", "timeout `soon`", "service type", "`web`", "secret key", "volume d",
-            "node selector", "horizontalPodAutoscaler",
+            "deps",
+            "command",
+            "env S",
+            "timeout `soon`",
+            "service type",
+            "`web`",
+            "secret key",
+            "volume d",
+            "node selector",
+            "horizontalPodAutoscaler",
         ] {
-            let told = carried.left.iter().filter(|line| line.contains(word)).count();
+            let told = carried
+                .left
+                .iter()
+                .filter(|line| line.contains(word))
+                .count();
             assert_eq!(told, 1, "{word}: {:?}", carried.left);
         }
         assert_eq!(carried.object.spec.replicas, Some(2));

@@ -118,14 +118,13 @@ impl Kubeless {
 impl Found {
     async fn read_cluster(&mut self, client: &Client, namespace: &str) -> Result<(), Failed> {
         let list = async |resource: &ApiResource| {
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(client.clone(), namespace, resource);
+            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
             api.list(&ListParams::default()).await
         };
         let functions = kubeless::resource("Function", "functions");
-        let listed = list(&functions).await.map_err(|error| {
-            Failed::Machine(format!("functions.kubeless.io: {}", said(&error)))
-        })?;
+        let listed = list(&functions)
+            .await
+            .map_err(|error| Failed::Machine(format!("functions.kubeless.io: {}", said(&error))))?;
         for object in listed {
             self.take(value_of(object, &functions)?);
         }
@@ -214,10 +213,11 @@ async fn apply(client: &Client, namespace: &str, one: &Carried) -> Result<(), Fa
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let name = &one.object.metadata.name;
     let parameters = PatchParams::apply(MANAGER).force();
-    let applied = api.patch(name, &parameters, &Patch::Apply(&one.document));
-    applied.await.map(|_| ()).map_err(|error| {
-        Failed::Machine(format!("{name} cannot be applied: {}", said(&error)))
-    })
+    let patch = Patch::Apply(&one.document);
+    let applied = api.patch(name, &parameters, &patch).await;
+    applied
+        .map(|_| ())
+        .map_err(|error| Failed::Machine(format!("{name} cannot be applied: {}", said(&error))))
 }
 
 /// What became of each, and what is left to do.
