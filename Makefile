@@ -47,12 +47,14 @@ test: setup ## Every test, against the real binaries
 	@$(ENV); cargo test --workspace --no-fail-fast
 	@cd images && $(PYTHON) -m unittest -q
 
-test-cluster: setup ## Tests against the cluster in KUBECONFIG, which pulls from the registry REGISTRY
+test-cluster: setup ## Tests against the cluster in KUBECONFIG, which pulls from the registry REGISTRY; skipped where there is none
 	@if [ -z "$${KUBECONFIG:-}" ] || [ -z "$${REGISTRY:-}" ]; then \
 	  echo "skipped: no cluster (set KUBECONFIG, and REGISTRY to a registry that the cluster pulls from)"; exit 0; \
 	fi; \
+	HELM="$$(tests/helm.sh)" && export HELM; \
 	$(ENV); cargo build --workspace --bins && \
-	cargo test --workspace --test cluster --test cluster_faults -- --nocapture --test-threads=3
+	cargo test --workspace --no-fail-fast --test cluster --test cluster_faults \
+	  --test resource --test resource_images --test kubeless_resource --test chart -- --nocapture --test-threads=3
 
 bench: build ## Measure what docs/specification.md promises, each as a ratio in one run
 	@$(ENV); tests/bench.sh

@@ -94,6 +94,9 @@ pub struct Rollout {
     /// Why it did not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// Code of what kept its pods from coming up, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// Since when this is so, seconds since the Unix epoch.
     pub at: f64,
 }
@@ -106,6 +109,7 @@ impl Rollout {
             state: state.to_owned(),
             version: version.to_owned(),
             reason: String::new(),
+            cause: None,
             at: unix_now(),
         }
     }

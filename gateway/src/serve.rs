@@ -1,6 +1,7 @@
 //! The order of start and stop, nothing else.
 
 use crate::config::{BackendKind, Config, InvalidConfig};
+use crate::controller::Controller;
 use crate::gateway::{Gateway, GatewayParts};
 use crate::history::History;
 use crate::http::Front;
@@ -72,6 +73,10 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
             .await
             .context("asynchronous calls")?;
         let mut signals = Signals::new().context("cannot await signals")?;
+        let controller = match gateway.config.controller.enabled {
+            true => Some(Controller::start(&gateway).await.context("controller")?),
+            false => None,
+        };
         announce(&gateway, &front, begun.elapsed());
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
         let memory = tokio::spawn(keep_memory(Arc::clone(&gateway)));
@@ -82,6 +87,9 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         info!("stopping: requests may finish; a second signal ends them");
         for background in [expiry, inquisitor, links, memory] {
             background.abort();
+        }
+        if let Some(controller) = controller {
+            controller.stop().await;
         }
         gateway.calls.stop();
         let grace = gateway.config.deployment.grace;

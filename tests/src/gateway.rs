@@ -405,6 +405,11 @@ impl Gateway {
         processes::signal(self.pid(), Signal::TERM);
     }
 
+    /// Stops it in its tracks: it lives, and does nothing any more.
+    pub fn freeze(&self) {
+        processes::signal(self.pid(), Signal::STOP);
+    }
+
     /// Sends it `SIGINT`, as Ctrl-C does.
     pub fn interrupt(&self) {
         processes::signal(self.pid(), Signal::INT);

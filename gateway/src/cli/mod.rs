@@ -9,11 +9,13 @@ mod call;
 mod calls;
 mod client;
 mod completions;
+mod crd;
 mod demo;
 mod evaluate;
 mod failed;
 mod function;
 mod measurements;
+mod migrate;
 mod models;
 mod output;
 mod pods;
@@ -84,6 +86,11 @@ enum Command {
     /// Asynchronous calls: list, show, wait for, cancel, run again
     #[command(subcommand)]
     Calls(calls::Calls),
+    /// Carry functions of other gateways over to resources of ours
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// Print the definition of the Kubernetes resource
+    Crd(crd::Crd),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -111,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => settle(command.run()),
         Command::Workload(command) => drive(command.run()),
         Command::Calls(command) => drive(command.run()),
+        Command::Migrate(command) => drive(command.run()),
+        Command::Crd(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }
@@ -197,6 +206,8 @@ mod tests {
                 path,
                 "stoic up"
                     | "stoic demo"
+                    | "stoic crd"
+                    | "stoic migrate kubeless"
                     | "stoic completions"
                     | "stoic function logs"
                     | "stoic evaluate replay"

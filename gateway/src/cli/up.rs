@@ -25,6 +25,9 @@ pub(super) struct Up {
     /// How pods run at a site: `process`, `docker` or `kubernetes`; may be given for several sites
     #[arg(long = "site", value_name = "SITE=BACKEND", value_parser = site_backend)]
     sites: Vec<(String, BackendKind)>,
+    /// Take functions from the Kubernetes cluster of KUBECONFIG, or from the one that this runs in
+    #[arg(long)]
+    controller: bool,
     /// Log as JSON lines instead of text
     #[arg(long)]
     log_json: bool,
@@ -53,6 +56,7 @@ impl Up {
         if let Some(data) = self.data {
             config.data = data;
         }
+        config.controller.enabled |= self.controller;
         for (name, backend) in self.sites {
             let Some(site) = config.sites.get_mut(&name) else {
                 let known: Vec<&str> = config.sites.keys().map(String::as_str).collect();

@@ -2,11 +2,13 @@
 //! embedded default stands: sites `edge` and `cloud` on this machine, the link and the deployment delay
 //! of the cloud emulated.
 
+mod controller;
 mod kubernetes;
 pub mod nearest;
 mod units;
 mod validate;
 
+pub use controller::ControllerConfig;
 pub use kubernetes::{
     ImagePullPolicy, KubernetesConfig, KubernetesRuntime, PodReach, TolerationConfig,
 };
@@ -56,6 +58,8 @@ pub struct Config {
     pub inquisitor: InquisitorConfig,
     /// Probing of the links to the sites.
     pub link: LinkConfig,
+    /// Functions that are declared as resources of a Kubernetes cluster.
+    pub controller: ControllerConfig,
     /// Places where pods run.
     pub sites: BTreeMap<String, SiteConfig>,
     /// Resource shapes at those sites, in order of preference where predictions are equal.
@@ -416,6 +420,7 @@ impl Default for Config {
             standbys: StandbysConfig::default(),
             inquisitor: InquisitorConfig::default(),
             link: LinkConfig::default(),
+            controller: ControllerConfig::default(),
             sites: default_sites(),
             runtimes: default_runtimes(cores, crate::sites::gpus_present()),
         }

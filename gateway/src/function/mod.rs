@@ -6,12 +6,13 @@
 pub mod amounts;
 mod object;
 mod registry;
+pub mod schema;
 
 pub use object::{
-    BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, Metadata, Pull, QueueSpec,
-    Resources, Standby, Warmup,
+    API_VERSION, BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, MOST_REPLICAS,
+    Metadata, Pull, QueueSpec, Resources, Standby, Warmup,
 };
-pub use registry::{Function, PublishedModel, Registry, Runnable};
+pub use registry::{Function, PublishedModel, RESOURCE, Registry, Runnable};
 
 /// Why a function object was refused.
 #[derive(Debug, thiserror::Error)]

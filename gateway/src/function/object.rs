@@ -1,14 +1,18 @@
 //! The object as it is written, and its validation.
 
-use super::InvalidFunction;
+use super::{InvalidFunction, schema};
 use crate::config::nearest;
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `apiVersion` of the object.
-const API_VERSION: &str = "stoic.dev/v1";
+pub const API_VERSION: &str = "stoic.dev/v1";
+
+/// Most pods that one function may be asked to keep ready.
+pub const MOST_REPLICAS: u32 = 1000;
 
 /// A function as its file declares it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,11 +43,12 @@ pub struct Metadata {
 }
 
 /// What to run and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct FunctionSpec {
     /// Container image, for sites that run containers. Process sites use `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::image")]
     pub image: Option<String>,
     /// Executable and arguments, for process sites. One of `image` and `command` has to be there; a
     /// function runs at the sites that can run what it has.
@@ -58,6 +63,7 @@ pub struct FunctionSpec {
     /// Port that the image listens on, for sites that run containers; process sites give each pod a
     /// port of its own in `$PORT`.
     #[serde(default = "default_port")]
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// What a pod needs, for sites that run containers. On process sites the runtime's threads bound
     /// the compute, and memory is not limited.
@@ -66,6 +72,7 @@ pub struct FunctionSpec {
     /// Path that answers 200 when the pod is ready. A pod that knows no `/healthz` is asked at
     /// `/_/health` as well.
     #[serde(default = "default_health")]
+    #[schemars(regex(pattern = "^/"))]
     pub health: String,
     /// `batch`: the input is a package of items, staged in object storage. `request`: bodies pass
     /// straight through.
@@ -77,12 +84,15 @@ pub struct FunctionSpec {
     pub divisible: bool,
     /// Longest time one invocation may take.
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(schema_with = "schema::duration")]
     pub timeout: Duration,
     /// Longest time a pod may take to become ready.
     #[serde(default = "default_ready_timeout", with = "humantime_serde")]
+    #[schemars(schema_with = "schema::duration")]
     pub ready_timeout: Duration,
     /// Invocations that one pod works at the same time.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub concurrency: u32,
     /// Whether requests carry kubeless's `event-id`, `event-type`, `event-time` and `event-namespace`;
     /// absent: where the function is an image, which may have been made for it.
@@ -107,7 +117,13 @@ pub struct FunctionSpec {
     pub warmup: Option<Warmup>,
     /// Warm pods by runtime: a number, or `{min, max, idle}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::standby")]
     pub standby: BTreeMap<String, Standby>,
+    /// Pods kept ready on the first runtime that the function may use (with 0: on none), whatever
+    /// `standby` says: what `kubectl scale` sets. Changing it makes no new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1000))]
+    pub replicas: Option<u32>,
     /// Runtimes the function may use; empty: all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runtimes: Vec<String>,
@@ -120,11 +136,12 @@ pub struct FunctionSpec {
 }
 
 /// A pod's first request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Warmup {
     /// Path and query.
     #[serde(default = "root")]
+    #[schemars(regex(pattern = "^/"))]
     pub path: String,
     /// Method; absent: `POST` with a body, `GET` without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,7 +189,7 @@ impl Warmup {
 }
 
 /// What a pod needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// CPU cores.
@@ -180,6 +197,7 @@ pub struct Resources {
     pub cpu: Option<f64>,
     /// Memory, as `512Mi` or `1Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::memory")]
     pub memory: Option<ByteSize>,
     /// GPUs.
     #[serde(default)]
@@ -187,7 +205,7 @@ pub struct Resources {
 }
 
 /// When an image is fetched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pull {
     /// Before a pod is launched, where the tag has moved or the image is absent.
@@ -200,7 +218,7 @@ pub enum Pull {
 }
 
 /// What one invocation may leave behind for the next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Invocations of a pod share its process.
@@ -211,7 +229,7 @@ pub enum Isolation {
 }
 
 /// How the input reaches a pod.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Input {
     /// A package of items, staged in object storage.
@@ -292,13 +310,14 @@ impl From<StandbyForm> for Standby {
 }
 
 /// The bounded queue in front of the pods of one runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSpec {
     /// Most requests that wait; one more is answered 429.
     pub length: u32,
     /// Longest wait for a pod, deployment included; then 503.
     #[serde(with = "humantime_serde")]
+    #[schemars(schema_with = "schema::duration")]
     pub wait: Duration,
 }
 
@@ -312,10 +331,11 @@ impl Default for QueueSpec {
 }
 
 /// Representative tasks for a new version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BootstrapSpec {
     /// Items of each task; as the paper's authors had them, 33 and 10. Empty: no bootstrap.
+    #[schemars(inner(range(min = 1, max = 10_000)))]
     pub batches: Vec<u32>,
 }
 
@@ -406,6 +426,12 @@ impl FunctionObject {
         }
         if let Some(warmup) = &spec.warmup {
             warmup.validate()?;
+        }
+        if spec
+            .replicas
+            .is_some_and(|replicas| replicas > MOST_REPLICAS)
+        {
+            return refuse(format!("spec.replicas: at most {MOST_REPLICAS}"));
         }
         if spec.concurrency == 0 {
             return refuse("spec.concurrency: must be at least 1".to_owned());

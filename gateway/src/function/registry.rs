@@ -1,10 +1,13 @@
 //! The functions that are deployed, as the request path sees them.
 
-use super::FunctionObject;
+use super::{FunctionObject, FunctionSpec};
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+
+/// Annotation of a function that a resource of a Kubernetes cluster declares: which one, `kind/namespace/name`.
+pub const RESOURCE: &str = "stoic.dev/resource";
 
 /// A deployed function: a valid object and its version.
 #[derive(Debug, Clone)]
@@ -47,10 +50,18 @@ impl Function {
         &self.object.metadata.name
     }
 
-    /// Whether this object declares the same spec: it is the same version then.
+    /// The resource of a cluster that declares it, where one does: `kind/namespace/name`.
+    #[must_use]
+    pub fn resource(&self) -> Option<&str> {
+        let annotations = &self.object.metadata.annotations;
+        annotations.get(RESOURCE).map(String::as_str)
+    }
+
+    /// Whether this object declares the same spec, but for how many pods are kept: it is the same version
+    /// then.
     #[must_use]
     pub fn spec_is(&self, object: &FunctionObject) -> bool {
-        self.object.spec == object.spec
+        without_replicas(&self.object) == without_replicas(object)
     }
 
     /// Whether the function may run on this runtime.
@@ -61,10 +72,17 @@ impl Function {
     }
 }
 
+fn without_replicas(object: &FunctionObject) -> FunctionSpec {
+    FunctionSpec {
+        replicas: None,
+        ..object.spec.clone()
+    }
+}
+
 /// The version is a digest of the spec: the same file deployed twice is the same version.
 fn version_of(object: &FunctionObject) -> String {
     let mut hasher = DefaultHasher::new();
-    serde_json::to_string(&object.spec)
+    serde_json::to_string(&without_replicas(object))
         .unwrap_or_default()
         .hash(&mut hasher);
     format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff)

@@ -2,14 +2,12 @@
 
 use super::Gateway;
 use crate::failure::Failure;
+use crate::function::MOST_REPLICAS;
 use crate::history::ScaleRecord;
 use crate::pods::{PodView, Pool};
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Most pods that one call may ask for.
-const MOST_REPLICAS: u32 = 1000;
 
 /// How a function was scaled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +45,14 @@ impl Gateway {
     pub fn pods(&self) -> Vec<PodView> {
         let all = self.all_versions();
         all.iter().flat_map(|deployed| deployed.pods()).collect()
+    }
+
+    /// Whether a function has pods, of any version, or any that are on their way or finish.
+    #[must_use]
+    pub fn has_pods(&self, function: &str) -> bool {
+        let all = self.all_versions();
+        let mut its = all.iter().filter(|d| d.function.name() == function);
+        its.any(|deployed| deployed.pods().iter().any(PodView::exists))
     }
 
     /// Brings every pool to what it should be: called every now and then.

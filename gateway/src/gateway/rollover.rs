@@ -4,7 +4,7 @@
 
 use super::Gateway;
 use crate::failure::Failure;
-use crate::function::{Function, FunctionObject};
+use crate::function::{Function, FunctionObject, RESOURCE};
 use crate::pods::{NotUp, Pool};
 use crate::runnable::{Deployed, Rollout};
 use crate::scheduler::unix_now;
@@ -64,6 +64,43 @@ impl Gateway {
         Arc::clone(self.turns.lock().entry(name.to_owned()).or_default())
     }
 
+    /// Deploys a function that a client declares, unless it is declared elsewhere; see
+    /// [`put_function`](Self::put_function).
+    ///
+    /// # Errors
+    /// The function belongs to a resource of the cluster (`function_managed`), or it cannot be deployed.
+    pub async fn deploy(
+        self: &Arc<Self>,
+        mut object: FunctionObject,
+    ) -> Result<Arc<Deployed>, Failure> {
+        object.metadata.annotations.remove(RESOURCE);
+        self.check_unmanaged(&object.metadata.name)?;
+        self.put_function(object).await
+    }
+
+    /// Removes a function that a client declared; see [`take_function`](Self::take_function).
+    ///
+    /// # Errors
+    /// The function belongs to a resource of the cluster (`function_managed`), or it cannot be removed.
+    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+        self.check_unmanaged(name)?;
+        self.take_function(name).await
+    }
+
+    /// Refuses to change what a resource of the cluster declares: its controller would undo it.
+    fn check_unmanaged(&self, name: &str) -> Result<(), Failure> {
+        let deployed = self.functions.get(name);
+        match deployed.as_ref().and_then(|d| d.function.resource()) {
+            Some(resource) if self.config.controller.enabled => {
+                let detail = format!(
+                    "`{name}` is declared by the resource {resource} of the cluster: change it there, with kubectl"
+                );
+                Err(Failure::new(409, "function_managed", detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Deploys a function: checked, stored, its standbys started. The same object again changes nothing.
     /// A new version of a function that has pods ready takes over when it has some, too: this returns
     /// then. It goes on when the caller leaves.
@@ -72,7 +109,7 @@ impl Gateway {
     /// The object names unknown runtimes, its command cannot be started, or the disk says no; the new
     /// version does not come up (`rollout_failed`), or another was deployed meanwhile
     /// (`deployment_superseded`): the former stays in force.
-    pub async fn deploy(
+    pub async fn put_function(
         self: &Arc<Self>,
         object: FunctionObject,
     ) -> Result<Arc<Deployed>, Failure> {
@@ -172,10 +209,13 @@ impl Gateway {
     }
 
     async fn take_back(&self, next: &Arc<Deployed>, current: &Deployed, failure: &Failure) {
+        let mut troubles = next.pools().iter().flatten().filter_map(|p| p.trouble());
+        let cause = troubles.find_map(|failures| Some(failures.last()?.code().to_owned()));
         next.close(Duration::ZERO).await;
         self.beside.lock().retain(|other| !Arc::ptr_eq(other, next));
         self.retire(&next.function);
         let mut rollout = Rollout::new("failed", &next.function.version);
+        rollout.cause = cause;
         rollout.reason = failure.problem.detail.clone().unwrap_or_default();
         *current.rollout.lock() = Some(rollout);
     }
@@ -184,6 +224,7 @@ impl Gateway {
     pub(super) fn put_in_force(self: &Arc<Self>, deployed: &Arc<Deployed>) {
         let (name, version) = (deployed.function.name(), &deployed.function.version);
         let former = self.functions.put(Arc::clone(deployed));
+        self.keep_replicas(deployed, former.as_deref());
         for pool in deployed.pools().iter().flatten() {
             pool.maintain();
             pool.lower();
@@ -207,6 +248,23 @@ impl Gateway {
         }
         info!(function = %name, %version, "function deployed");
         self.bootstrap(deployed);
+    }
+
+    /// Keeps as many pods ready as the object asks for in `spec.replicas`.
+    fn keep_replicas(&self, deployed: &Deployed, former: Option<&Deployed>) {
+        let replicas = |deployed: &Deployed| deployed.function.object.spec.replicas;
+        let mut pools = deployed.pools().iter().flatten();
+        match replicas(deployed) {
+            Some(0) => pools.for_each(|pool| pool.scale(0)),
+            Some(many) => {
+                if let Some(first) = pools.next() {
+                    first.scale(many);
+                }
+                pools.for_each(Pool::unscale);
+            }
+            None if former.and_then(replicas).is_some() => pools.for_each(Pool::unscale),
+            None => {}
+        }
     }
 
     /// Ends a version that is not in force any more; until it has ended, its pods are seen.
@@ -241,7 +299,7 @@ impl Gateway {
     ///
     /// # Errors
     /// There is none of this name, or the disk says no.
-    pub async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+    pub async fn take_function(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
         let turn = self.turn(name);
         turn.wish(None);
         let _one_at_a_time = turn.one_at_a_time.lock().await;

@@ -1,0 +1,80 @@
+{{- define "stoic.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "stoic.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end }}
+
+{{- define "stoic.labels" -}}
+{{ include "stoic.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "stoic.account" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "stoic.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{- define "stoic.tokenSecret" -}}
+{{- .Values.auth.existingSecret | default (printf "%s-admin" (include "stoic.name" .)) }}
+{{- end }}
+
+{{- define "stoic.image" -}}
+{{- with .Values.image }}{{ if .registry }}{{ .registry }}/{{ end }}{{ .repository }}:{{ .tag }}{{ end }}
+{{- end }}
+
+{{- define "stoic.scheme" -}}
+{{- if .Values.tls.secretName }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
+
+{{/* A value as TOML writes it. */}}
+{{- define "stoic.toml" -}}
+{{- if kindIs "string" . }}{{ . | quote }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{- define "stoic.config" -}}
+listen = "0.0.0.0:8080"
+data = "/data"
+{{- if .Values.tls.secretName }}
+
+[tls]
+cert = "/etc/stoic/tls/tls.crt"
+key = "/etc/stoic/tls/tls.key"
+{{- end }}
+
+[auth]
+required = true
+metrics_open = true
+
+[controller]
+enabled = {{ .Values.controller.enabled }}
+kubeless = {{ .Values.kubeless.enabled }}
+
+[sites.edge]
+backend = "kubernetes"
+{{- with .Values.store }}
+{{- if .bucket }}
+store = { {{ if .endpoint }}endpoint = {{ .endpoint | quote }}, {{ end }}bucket = {{ .bucket | quote }}, region = {{ .region | quote }} }
+{{- end }}
+{{- end }}
+{{- with .Values.site }}
+
+[sites.edge.kubernetes]
+{{ . | trim }}
+{{- end }}
+{{- range $name, $runtime := .Values.runtimes }}
+
+[runtimes.{{ $name }}]
+site = "edge"
+{{- range $key, $value := $runtime }}
+{{ $key }} = {{ include "stoic.toml" $value }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraConfig }}
+
+{{ . | trim }}
+{{- end }}
+{{ end }}

@@ -1,0 +1,409 @@
+//! The keeper of one object: makes its function be what the object declares, and says what became of it.
+
+use super::Shared;
+use super::kind::Kind;
+use super::report::Written;
+use super::status::{Facts, Outcome, ResourceStatus, Seen, Trouble, status};
+use crate::failure::Failure;
+use crate::function::RESOURCE;
+use crate::runnable::Deployed;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kube::api::DynamicObject;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Least time between two writes of one status.
+const WRITE_EVERY: Duration = Duration::from_millis(400);
+/// Wait before a status that could not be written is written again; it doubles.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// Wait before what could not be deployed is tried again; it doubles,
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Between two looks whether the pods of a deleted function are gone.
+const GONE_EVERY: Duration = Duration::from_millis(100);
+
+/// What the cluster has.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// This object.
+    Is(Arc<DynamicObject>),
+    /// None any more.
+    Gone,
+}
+
+type Deploying = BoxFuture<'static, Result<Arc<Deployed>, Failure>>;
+
+/// See the module.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    kind: Kind,
+    name: String,
+    wanted: watch::Receiver<Wanted>,
+    nudge: Arc<Notify>,
+    /// Generation, labels and annotations that were asked for last.
+    asked: Option<Asked>,
+    outcome: Outcome,
+    deploying: Option<Deploying>,
+    /// When what failed is tried again, and how often it failed in a row.
+    retry: Option<Instant>,
+    failures: u32,
+    written: Written,
+    /// No write before this.
+    write_at: Option<Instant>,
+    failed_writes: u32,
+    /// What could not be carried over.
+    left: Option<Vec<String>>,
+    image: bool,
+    /// Port of its pods, and the one that its Service leads to.
+    port: u16,
+    service: Option<u16>,
+    /// Whether its pods are gone, and the cluster may delete it.
+    releasing: bool,
+}
+
+/// By what a change is told from an echo of our own writing.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    uid: Option<String>,
+    generation: i64,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+impl Asked {
+    fn of(object: &DynamicObject) -> Self {
+        let metadata = &object.metadata;
+        Self {
+            uid: metadata.uid.clone(),
+            generation: metadata.generation.unwrap_or_default(),
+            labels: metadata.labels.clone(),
+            annotations: metadata.annotations.clone(),
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        kind: Kind,
+        name: String,
+        wanted: watch::Receiver<Wanted>,
+        nudge: Arc<Notify>,
+    ) -> Self {
+        Self {
+            shared,
+            kind,
+            name,
+            wanted,
+            nudge,
+            asked: None,
+            outcome: Outcome::Deploying,
+            deploying: None,
+            retry: None,
+            failures: 0,
+            written: Written::default(),
+            write_at: None,
+            failed_writes: 0,
+            left: None,
+            image: false,
+            port: 0,
+            service: None,
+            releasing: false,
+        }
+    }
+
+    /// Keeps the object until it is gone, or the controller ends.
+    pub(super) async fn run(mut self) {
+        let ended = self.shared.ended.clone();
+        let mut leads = self.shared.leads.clone();
+        self.wanted.mark_changed();
+        loop {
+            let Some(turn) = ended.run_until_cancelled(self.turn(&mut leads)).await else {
+                return;
+            };
+            match turn {
+                Turn::Changed => {
+                    let wanted = self.wanted.borrow_and_update().clone();
+                    match wanted {
+                        Wanted::Gone => {
+                            self.end().await;
+                            if self.is_forgotten() {
+                                return;
+                            }
+                        }
+                        Wanted::Is(object) if object.metadata.deletion_timestamp.is_some() => {
+                            self.asked = None;
+                            self.end().await;
+                            self.releasing = true;
+                        }
+                        Wanted::Is(object) => {
+                            self.releasing = false;
+                            if self.asked.as_ref() != Some(&Asked::of(&object)) {
+                                self.failures = 0;
+                                self.begin(&object);
+                            }
+                        }
+                    }
+                }
+                Turn::Retry => {
+                    let wanted = self.wanted.borrow().clone();
+                    match wanted {
+                        Wanted::Is(object) if !self.releasing => self.begin(&object),
+                        _ => self.retry = None,
+                    }
+                }
+                Turn::Deployed(done) => {
+                    self.deploying = None;
+                    self.conclude(done);
+                }
+                // What the former one wrote is in the object.
+                Turn::Leads => self.written = Written::default(),
+                Turn::Look => {}
+                Turn::Ended => return,
+            }
+            self.report().await;
+        }
+    }
+
+    /// Waits for something to do.
+    async fn turn(&mut self, leads: &mut watch::Receiver<bool>) -> Turn {
+        let deploying = &mut self.deploying;
+        let deployed = async {
+            match deploying {
+                Some(deploying) => deploying.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.wanted.changed() => changed.map_or(Turn::Ended, |()| Turn::Changed),
+            done = deployed => Turn::Deployed(done),
+            () = at(self.retry) => Turn::Retry,
+            () = at(self.write_at) => Turn::Look,
+            () = self.nudge.notified() => Turn::Look,
+            changed = leads.changed() => changed.map_or(Turn::Ended, |()| Turn::Leads),
+        }
+    }
+
+    /// Begins to make the function be what the object declares.
+    fn begin(&mut self, object: &DynamicObject) {
+        self.asked = Some(Asked::of(object));
+        self.retry = None;
+        self.deploying = None;
+        let read = self.kind.read(object, &self.shared.namespace);
+        let read = match read {
+            Ok(read) => read,
+            Err(trouble) => {
+                self.outcome = Outcome::Failed(trouble);
+                return;
+            }
+        };
+        self.left = read.left;
+        self.image = read.object.spec.image.is_some();
+        self.port = read.object.spec.port;
+        let ours = read.object.metadata.annotations.get(RESOURCE).cloned();
+        let current = self.shared.gateway.functions.get(&self.name);
+        let other = current.as_ref().and_then(|d| d.function.resource());
+        if let Some(other) = other.filter(|other| Some(*other) != ours.as_deref())
+            && self.kind != Kind::Stoic
+        {
+            let taken = name_taken(&self.name, other);
+            self.fail(taken);
+            return;
+        }
+        self.outcome = Outcome::Deploying;
+        let gateway = Arc::clone(&self.shared.gateway);
+        let deploying = async move { gateway.put_function(read.object).await };
+        self.deploying = Some(deploying.boxed());
+    }
+
+    fn conclude(&mut self, done: Result<Arc<Deployed>, Failure>) {
+        match done {
+            Ok(_) => {
+                self.failures = 0;
+                self.outcome = Outcome::InForce;
+            }
+            Err(failure) => {
+                let problem = &failure.problem;
+                let text = problem.detail.clone().unwrap_or_default();
+                // Of an image that cannot be had, the rollout's text tells; its code does not.
+                let code = match self.rollout_cause() {
+                    Some(cause) if problem.code == "rollout_failed" => cause,
+                    _ => problem.code.clone(),
+                };
+                self.fail(Trouble::new(&code, text));
+            }
+        }
+    }
+
+    /// The code of what kept the next version from coming up.
+    fn rollout_cause(&self) -> Option<String> {
+        let deployed = self.shared.gateway.functions.get(&self.name)?;
+        let rollout = deployed.rollout.lock();
+        let cause = rollout.as_ref()?.cause.clone()?;
+        (cause == "image_unavailable").then_some(cause)
+    }
+
+    fn fail(&mut self, trouble: Trouble) {
+        warn!(function = %self.name, kind = self.kind.name(), "not deployed: {}", trouble.text);
+        if trouble.code != "function_invalid" {
+            let doubled = 2u32.saturating_pow(self.failures.min(16));
+            let wait = TRY_AGAIN.saturating_mul(doubled).min(LONGEST_WAIT);
+            self.retry = Some(Instant::now() + wait);
+            self.failures += 1;
+        }
+        self.outcome = Outcome::Failed(trouble);
+    }
+
+    /// Takes the function away, and waits until its pods are gone.
+    async fn end(&mut self) {
+        let (gateway, name) = (&self.shared.gateway, &self.name);
+        self.deploying = None;
+        let ours = self.kind.annotation(&self.shared.namespace, name);
+        let current = gateway.functions.get(name);
+        let is_ours = |d: &Arc<Deployed>| d.function.resource() == Some(ours.as_str());
+        if current.is_none() || current.as_ref().is_some_and(is_ours) {
+            // One that is on its way is taken back, and is not known yet.
+            let _ = gateway.take_function(name).await;
+        }
+        while gateway.has_pods(name) {
+            tokio::time::sleep(GONE_EVERY).await;
+        }
+        info!(function = %name, kind = self.kind.name(), "its resource is gone, and so is the function");
+    }
+
+    /// Whether nothing came after the end of the object: this keeper is none any more then.
+    fn is_forgotten(&self) -> bool {
+        // Changes are sent under the same lock.
+        let mut keepers = self.shared.keepers.lock();
+        let changed = self.wanted.has_changed().unwrap_or(false);
+        if !changed {
+            keepers.remove(&(self.kind, self.name.clone()));
+        }
+        !changed
+    }
+
+    /// Writes the status where it says something else than the one written last.
+    async fn report(&mut self) {
+        if !*self.shared.leads.borrow() {
+            return;
+        }
+        if self.write_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.write_at = None;
+        let wanted = self.wanted.borrow().clone();
+        let Wanted::Is(object) = wanted else {
+            return;
+        };
+        if self.releasing {
+            return self.release(&object).await;
+        }
+        self.serve(&object).await;
+        let former = match &self.written.status {
+            Some(status) => status.clone(),
+            None => object
+                .data
+                .get("status")
+                .and_then(|status| serde_json::from_value(status.clone()).ok())
+                .unwrap_or_default(),
+        };
+        let next = self.status(&object, &former);
+        let reporter = &self.shared.reporter;
+        let done = reporter
+            .write(self.kind, &object, &former, &next, &mut self.written)
+            .await;
+        match done {
+            Ok(false) => self.failed_writes = 0,
+            Ok(true) => {
+                self.failed_writes = 0;
+                self.write_at = Some(Instant::now() + WRITE_EVERY);
+            }
+            Err(error) => self.write_later(&error),
+        }
+    }
+
+    /// Keeps the Service of a kind that has one, where pods are pods of a cluster.
+    async fn serve(&mut self, object: &DynamicObject) {
+        let wanted = self.kind.has_service() && self.outcome == Outcome::InForce;
+        if !wanted || !self.shared.in_cluster || self.service == Some(self.port) {
+            return;
+        }
+        // Once for each port: what is refused now is refused the next time.
+        self.service = Some(self.port);
+        let reporter = &self.shared.reporter;
+        if let Err(error) = reporter.serve(self.kind, object, self.port).await {
+            warn!(function = %self.name, "it has no Service of its own: {error}");
+        }
+    }
+
+    /// Lets the cluster delete an object whose pods are gone.
+    async fn release(&mut self, object: &DynamicObject) {
+        let released = self.shared.reporter.release(self.kind, object).await;
+        if let Err(error) = released {
+            self.write_later(&error);
+        }
+    }
+
+    fn write_later(&mut self, error: &str) {
+        if self.failed_writes == 0 {
+            warn!(function = %self.name, "its resource is written later: {error}");
+        }
+        let doubled = 2u32.saturating_pow(self.failed_writes.min(6));
+        self.failed_writes += 1;
+        self.write_at = Some(Instant::now() + WRITE_AGAIN.saturating_mul(doubled));
+    }
+
+    fn status(&self, object: &DynamicObject, former: &ResourceStatus) -> ResourceStatus {
+        let ours = self.kind.annotation(&self.shared.namespace, &self.name);
+        let current = self.shared.gateway.functions.get(&self.name);
+        let owner = current.as_ref().and_then(|d| d.function.resource());
+        let seen = current
+            .as_ref()
+            .filter(|_| owner == Some(ours.as_str()))
+            .map(|deployed| Seen::of(deployed));
+        let outcome = match owner {
+            // Ours took over from another kind's.
+            Some(other) if other != ours && self.outcome == Outcome::InForce => {
+                Outcome::Failed(name_taken(&self.name, other))
+            }
+            _ => self.outcome.clone(),
+        };
+        let facts = Facts {
+            generation: object.metadata.generation.unwrap_or_default(),
+            outcome: &outcome,
+            seen: seen.as_ref(),
+            name: &self.name,
+            image: self.image,
+            left: self.left.as_deref(),
+        };
+        status(&facts, former, &super::report::now())
+    }
+}
+
+fn name_taken(name: &str, by: &str) -> Trouble {
+    let text = format!("the function `{name}` is declared by {by}");
+    Trouble::new("name_taken", text)
+}
+
+/// What a keeper is woken by.
+enum Turn {
+    Changed,
+    Deployed(Result<Arc<Deployed>, Failure>),
+    Retry,
+    Look,
+    Leads,
+    Ended,
+}
+
+/// Returns at this time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
