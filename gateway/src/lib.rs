@@ -6,6 +6,7 @@
 //! and result, [`history`] remembers, [`calls`] keeps what was asked for
 //! without waiting, [`inquisitor`] measures in the background what nobody asks for. [`serve`] starts and stops all of it. Links no libtorch.
 
+pub mod auth;
 pub mod calls;
 pub mod cli;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod inquisitor;
 pub mod link;
 pub mod metrics;
 pub mod mode;
+pub mod peer;
 pub mod pod_logs;
 pub mod pods;
 pub mod requester;
@@ -28,3 +30,4 @@ pub mod secrets;
 pub mod serve;
 pub mod sites;
 pub mod storage;
+pub mod tls;

@@ -17,6 +17,8 @@ mod functions;
 mod gateway;
 mod packages;
 mod processes;
+mod relay;
+mod tls;
 mod wait;
 
 pub use binaries::{binary, folders, optional_binary, shared_data};
@@ -26,4 +28,6 @@ pub use functions::{any_http, echo};
 pub use gateway::{Exit, Gateway, Launch, QUICK};
 pub use packages::{damaged, encrypted, tar_of, texts, zip_of};
 pub use processes::{alive, marked};
+pub use relay::Link;
+pub use tls::{Authority, Identity, Secured, over_tls};
 pub use wait::{until, until_some};

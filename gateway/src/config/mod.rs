@@ -2,10 +2,14 @@
 //! embedded default stands: sites `edge` and `cloud` on this machine, the link and the deployment delay
 //! of the cloud emulated.
 
+mod access;
+mod gateway;
 pub mod nearest;
 mod units;
 mod validate;
 
+pub use access::{AuthConfig, TlsConfig};
+pub use gateway::GatewayConfig;
 pub use units::Bandwidth;
 
 use crate::mode::Mode;
@@ -36,6 +40,11 @@ pub struct Config {
     pub body_limit: ByteSize,
     /// Threads that serve HTTP; 0: one a core.
     pub threads: usize,
+    /// Tokens.
+    pub auth: AuthConfig,
+    /// TLS of the HTTP gateway; absent: it speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// How long callers may take.
     pub http: HttpConfig,
     /// How long packages and results are kept.
@@ -231,6 +240,8 @@ pub enum BackendKind {
     Process,
     /// Containers of a Docker engine.
     Docker,
+    /// Pods of another gateway.
+    Gateway,
 }
 
 /// Containers of a site.
@@ -284,6 +295,9 @@ pub struct SiteConfig {
     /// More about its containers, for backend `docker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker: Option<DockerConfig>,
+    /// More about the gateway that it stands for, for backend `gateway`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayConfig>,
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,
@@ -381,6 +395,12 @@ pub struct RuntimeConfig {
     /// What a second of one of its pods costs, in any unit; see `placement.price_weight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<f64>,
+    /// At a site that is a gateway: what the runtime is called there; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_runtime: Option<String>,
+    /// Whether its deployments have an emulated delay that is not this gateway's.
+    #[serde(skip)]
+    pub emulated_deployment: bool,
 }
 
 fn one_thread() -> u32 {
@@ -399,6 +419,8 @@ impl Default for Config {
             data: default_data(),
             body_limit: ByteSize::gib(4),
             threads: 0,
+            auth: AuthConfig::default(),
+            tls: None,
             http: HttpConfig::default(),
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
@@ -542,6 +564,8 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         gpus,
         order,
         price: None,
+        peer_runtime: None,
+        emulated_deployment: false,
     };
     let edge = RuntimeConfig {
         site: "edge".to_owned(),
@@ -550,6 +574,8 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         gpus: 0,
         order: 0,
         price: None,
+        peer_runtime: None,
+        emulated_deployment: false,
     };
     let mut runtimes = BTreeMap::from([
         ("edge".to_owned(), edge),
@@ -578,7 +604,7 @@ impl Config {
     /// # Errors
     /// One line that names the key and, for a misspelt one, the nearest known key.
     pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
-        let config: Self = toml::from_str(text).map_err(|e| {
+        let mut config: Self = toml::from_str(text).map_err(|e| {
             let place = e.span().map_or_else(String::new, |span| {
                 format!(
                     "line {}: ",
@@ -587,6 +613,7 @@ impl Config {
             });
             InvalidConfig(format!("{place}{}", nearest::explain(e.message())))
         })?;
+        config.leave_runtimes_to_gateways();
         config.validate()?;
         Ok(config)
     }

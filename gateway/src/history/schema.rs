@@ -69,6 +69,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX calls_unfinished ON calls (state) WHERE state IN ('queued', 'running');
     CREATE INDEX calls_to_tell ON calls (callback_state) WHERE callback_state = 'due';
     CREATE INDEX calls_finished ON calls (finished) WHERE finished IS NOT NULL;
+", "
+    CREATE TABLE tokens (
+        name TEXT PRIMARY KEY, hash BLOB NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL,
+        expires REAL, rate TEXT
+    ) STRICT;
 "];
 
 /// Brings the database to the newest schema.
