@@ -16,7 +16,7 @@ fn basic(token: &str) -> String {
     let mut text = String::from("Basic ");
     for three in pair.as_bytes().chunks(3) {
         let bits =
-            three.iter().fold(0, |all, b| all << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+            three.iter().fold(0, |all, b| (all << 8) | u32::from(*b)) << (8 * (3 - three.len()));
         for n in 0..4 {
             let letter = LETTERS[(bits >> (18 - 6 * n)) as usize & 63];
             text.push(if n > three.len() {

@@ -67,7 +67,7 @@ fn the_command_line_speaks_tls_with_an_authority_of_its_own() {
     let with = [("STOIC_CA", ca.as_path())];
     done(&stoic(
         &gateway,
-        &["function", "deploy", "-f", file.to_str().unwrap()],
+        &["function", "deploy", file.to_str().unwrap()],
         &with,
     ));
     let data = file.to_str().unwrap();

@@ -41,22 +41,15 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn new(failure: Failure) -> Self {
-        Self {
-            failure,
-            challenge: None,
-        }
-    }
-
-    fn unauthorized(code: &str, detail: &str) -> Self {
+    fn unauthorized(code: &str, detail: &str) -> Box<Self> {
         let challenge = match code {
             "token_missing" => "Bearer realm=\"stoic\"",
             _ => "Bearer realm=\"stoic\", error=\"invalid_token\"",
         };
-        Self {
+        Box::new(Self {
             failure: Failure::new(401, code, detail),
             challenge: Some(HeaderValue::from_static(challenge)),
-        }
+        })
     }
 
     /// The answer.
@@ -79,7 +72,7 @@ pub(super) fn admit(
     gateway: &Gateway,
     request: &mut Request<Incoming>,
     caller: &Caller,
-) -> Result<Who, Refused> {
+) -> Result<Who, Box<Refused>> {
     let auth = &gateway.auth;
     if !auth.enforced() && !caller.inside {
         return Ok(Who::Anyone);
@@ -117,7 +110,7 @@ pub(super) fn admit(
     }
 }
 
-fn refused(denied: Denied) -> Refused {
+fn refused(denied: Denied) -> Box<Refused> {
     match denied {
         Denied::Unknown => Refused::unauthorized(
             "token_unknown",
@@ -133,15 +126,19 @@ fn refused(denied: Denied) -> Refused {
             );
             let challenge =
                 format!("Bearer realm=\"stoic\", error=\"insufficient_scope\", scope=\"{scope}\"");
-            Refused {
+            Box::new(Refused {
                 failure: Failure::new(403, "scope_missing", detail),
                 challenge: HeaderValue::try_from(challenge).ok(),
-            }
+            })
         }
         Denied::TooOften(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             let detail = "the token's rate is used up; ask again later, or raise it";
-            Refused::new(Failure::new(429, "rate_limited", detail).retry_after(seconds.max(1)))
+            let failure = Failure::new(429, "rate_limited", detail);
+            Box::new(Refused {
+                failure: failure.retry_after(seconds.max(1)),
+                challenge: None,
+            })
         }
     }
 }
