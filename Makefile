@@ -44,7 +44,7 @@ images: build ## Docker images of the gateway, the runtime and the functions (RE
 
 test: setup ## Every test, against the real binaries
 	@$(ENV); cargo build --workspace --bins
-	@$(ENV); cargo test --workspace
+	@$(ENV); cargo test --workspace --no-fail-fast
 	@cd images && $(PYTHON) -m unittest -q
 
 bench: build ## Measure what docs/specification.md promises, each as a ratio in one run

@@ -268,6 +268,9 @@ fn pods_of_any_health_path_and_any_age_of_http_are_served() {
         gateway.until_idle(name, 1);
         let _ = gateway.get(&format!("/function/{name}/x")).ok();
     }
+    // One of OpenFaaS', of which nothing was said.
+    gateway.deploy(&any_http("unsaid", json!({"env": {"HEALTH": "/_/health"}})));
+    gateway.until_idle("unsaid", 1);
     // HTTP/1.0, ended by closing: the caller's connection stays.
     let request = "GET /function/root/old HTTP/1.1\r\nhost: x\r\n\r\nGET /function/root/old HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut all = String::new();

@@ -105,6 +105,46 @@ fn batches_reach_the_stores_from_containers_of_both_sites() {
 }
 
 #[test]
+fn isolated_invocations_are_forked_inside_the_container() {
+    let Some(engine) = Engine::find() else { return };
+    let image = engine.echo("stoic-test-isolated:1");
+    let gateway = engine.owns(launch().start());
+    gateway.deploy(&image_of(
+        "alone",
+        &image,
+        json!({"isolation": "invocation", "runtimes": ["edge"], "standby": {"edge": 1}}),
+    ));
+    gateway.until_idle("alone", 1);
+    let mut pids = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let told = gateway.get("/function/alone?process").ok().json();
+        assert_eq!(told["calls"], 1, "nothing is left of the call before");
+        pids.insert(told["pid"].as_u64().unwrap());
+    }
+    assert_eq!(pids.len(), 5, "each had a process of its own");
+    let before = container(&engine, &gateway);
+    let crashed = gateway.get("/function/alone?die=abort");
+    let _ = crashed.problem(500, "function_crashed");
+    let _ = gateway.get("/function/alone?process").ok();
+    assert_eq!(container(&engine, &gateway), before, "the pod lives on");
+}
+
+#[test]
+fn standbys_in_containers_are_held_to_the_memory_they_may_have() {
+    let Some(engine) = Engine::find() else { return };
+    let image = engine.odd("stoic-test-memory:1", "one");
+    let config = format!("{DOCKER}\n[standbys]\nmemory = \"1KiB\"\n");
+    let gateway = engine.owns(Launch::default().config(&config).start());
+    let spec = json!({"health": "/", "runtimes": ["edge"]});
+    gateway.deploy(&image_of("hi", &image, spec));
+    let _ = gateway.get("/function/hi").ok();
+    // It would stay for minutes: the engine says that it holds more.
+    until("the idle container is ended", || {
+        gateway.pods("hi").is_empty()
+    });
+}
+
+#[test]
 fn a_function_runs_where_it_can_and_is_refused_by_name_where_it_cannot() {
     let Some(engine) = Engine::find() else { return };
     let image = engine.odd("stoic-test-where:1", "one");

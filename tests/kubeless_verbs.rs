@@ -172,6 +172,41 @@ fn standby_goes_to_the_first_runtime_that_can_run_it() {
 }
 
 #[test]
+fn a_call_is_handed_in_and_its_result_fetched_later() {
+    let gateway = Gateway::start();
+    done(&stoic(
+        &gateway,
+        &["fn", "deploy", "--name", "hi", "--command", "stoic-echo"],
+    ));
+    let words = "function call hi --async --data - --idempotency-key one -t text/plain";
+    let words: Vec<&str> = words.split(' ').collect();
+    let id = done(&stoic_with(&gateway, &words, b"later"));
+    let id = id.trim_end();
+    assert_eq!(
+        done(&stoic(&gateway, &["calls", "wait", id])),
+        "later",
+        "the echo of what was handed in"
+    );
+    let again = stoic_with(&gateway, &words, b"later");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("known already"));
+    assert_eq!(done(&again).trim_end(), id);
+    // Without data, too: an asynchronous call is always a POST.
+    let empty = done(&stoic(&gateway, &["fn", "call", "hi", "--async"]));
+    done(&stoic(&gateway, &["calls", "wait", empty.trim_end()]));
+    // What makes no sense together, and what is not there.
+    refused(&stoic(
+        &gateway,
+        &["fn", "call", "none", "--async", "--quiet"],
+    ));
+    for words in [
+        &["fn", "call", "hi", "--async", "--output", "x"][..],
+        &["fn", "call", "hi", "--callback-url", "http://127.0.0.1:1/x"],
+    ] {
+        assert_eq!(stoic(&gateway, words).status.code(), Some(2));
+    }
+}
+
+#[test]
 fn a_function_is_scaled() {
     let gateway = Gateway::start();
     let deploy = "fn deploy --name hi --command stoic-echo --standby edge=1 --max 3";

@@ -266,6 +266,15 @@ fn a_function_is_scaled_and_pods_are_ended_on_request() {
         idle == 3 && pods.iter().all(|pod| pod["name"] != name)
     });
     until("its process is gone", || !alive(pid(&pods[0])));
+    // The next life of the gateway knows.
+    let gateway = gateway.reborn(&Launch::default());
+    gateway.until_idle("f", 3);
+    let scale = |body: Value| {
+        gateway
+            .call("POST", "/v1/functions/f/scale")
+            .body("application/json", body.to_string())
+            .send()
+    };
     // What runs is finished first.
     std::thread::scope(|scope| {
         let running = scope.spawn(|| at_once(&gateway, 1, 1, "/function/f?delay=1000"));

@@ -113,8 +113,9 @@ fn every_request_is_answered_while_pods_die() {
     let (seen, unsound) = (seen.into_inner().unwrap(), unsound.into_inner().unwrap());
     assert!(unsound.is_empty(), "{unsound:#?}\n{seen:?}");
     assert_eq!(seen.values().sum::<usize>(), REQUESTS);
-    // Most of it is work that got done: 13 in 20 are in order, less what the deaths of others cost.
-    assert!(seen["200"] >= REQUESTS / 2, "{seen:?}");
+    // 13 in 20 are in order, less what the deaths of others cost: a pod of four that dies, and is forked
+    // again within milliseconds for the next to kill, takes up to three along.
+    assert!(seen["200"] >= REQUESTS / 3, "{seen:?}");
     assert!(seen.contains_key("pod_died"), "{seen:?}");
     assert!(gateway.lives());
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
 use crate::failure::Failure;
 use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Registry};
-use crate::history::{DeploymentRecord, History, Measurement};
+use crate::history::{DeploymentRecord, History, Measurement, ScaleRecord};
 use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
 use crate::peer::Leases;
@@ -163,7 +163,8 @@ impl Gateway {
         })
     }
 
-    /// Puts a stored function in force, with the pods of an earlier life that serve it.
+    /// Puts a stored function in force, with the pods of an earlier life that serve it, scaled as it was
+    /// then.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -171,12 +172,22 @@ impl Gateway {
         self: &Arc<Self>,
         object: FunctionObject,
         created: f64,
+        scales: &[ScaleRecord],
     ) -> Result<Arc<Deployed>, Failure> {
         let deployed = self.prepare(object, created, None).await?;
         for (pool, info) in deployed.pools().iter().zip(self.scheduler.runtimes()) {
             let Some(pool) = pool else { continue };
             for pod in self.claim(&deployed.function, info) {
                 pool.adopt(pod);
+            }
+            let options = pool.options();
+            let its = scales.iter().find(|scale| {
+                scale.function == options.function
+                    && scale.version == options.version
+                    && scale.runtime == options.runtime
+            });
+            if let Some(scale) = its {
+                pool.scale(scale.replicas);
             }
         }
         self.put_in_force(&deployed);

@@ -8,7 +8,7 @@ use crate::runnable::Deployed;
 use crate::sites::{LogAsk, LogStream};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -162,6 +162,41 @@ impl PodLogs {
         found.drain(..from);
         found.into_iter().map(|(_, pod)| pod).collect()
     }
+}
+
+impl Gateway {
+    /// Removes what pods wrote that are gone, when nothing was added to it for as long as results are
+    /// kept.
+    pub fn collect_logs(&self) {
+        let mut kept: HashSet<String> = HashSet::new();
+        for pool in self.all_pools() {
+            let options = pool.options();
+            kept.insert(format!("{}-{}-zygote", options.function, options.runtime));
+            kept.extend(pool.view().into_iter().map(|pod| pod.name));
+        }
+        let oldest = SystemTime::now().checked_sub(self.config.storage.expire);
+        let Some(oldest) = oldest else { return };
+        let removed = remove_logs(&self.config.data.join("logs"), oldest, &kept);
+        if removed > 0 {
+            debug!(removed, "old output of pods that are gone was removed");
+        }
+    }
+}
+
+/// Removes the logs last written before `oldest` whose pods are not among the kept; says how many.
+fn remove_logs(folder: &Path, oldest: SystemTime, kept: &HashSet<String>) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let old = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        let pod = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        let written = entry.metadata().and_then(|data| data.modified());
+        pod.is_some_and(|pod| !kept.contains(pod)) && written.is_ok_and(|at| at < oldest)
+    };
+    let old = entries.flatten().filter(old);
+    old.filter(|entry| std::fs::remove_file(entry.path()).is_ok())
+        .count()
 }
 
 /// Pods whose names begin so and end with a number, and that have a file in the folder of logs, with

@@ -289,6 +289,7 @@ async fn assemble(
     learner.recall(&history).await?;
     let teacher = learner.spawn(&tokio::runtime::Handle::current());
     let functions = history.functions().await?;
+    let scales = history.scales().await?;
     let gateway = Gateway::assemble(GatewayParts {
         config,
         functions: Default::default(),
@@ -306,7 +307,8 @@ async fn assemble(
     let _ = target.set(Arc::downgrade(&gateway));
     for record in functions {
         let name = record.object.metadata.name.clone();
-        if let Err(failure) = gateway.start(record.object, record.created).await {
+        let started = gateway.start(record.object, record.created, &scales);
+        if let Err(failure) = started.await {
             error!(function = %name, "cannot be started: {}", failure.problem);
         }
     }
@@ -434,6 +436,7 @@ async fn expire(gateway: Arc<Gateway>) {
         tick.tick().await;
         gateway.stores.expire(gateway.config.storage.expire).await;
         gateway.collect_images().await;
+        gateway.collect_logs();
     }
 }
 

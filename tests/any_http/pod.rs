@@ -122,11 +122,13 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         if asked.header("upgrade") == "websocket" {
             return websocket(stream, &asked);
         }
-        if path == health
-            && asked.line.starts_with("GET")
-            && asked.header("x-forwarded-for").is_empty()
-        {
+        let direct = asked.line.starts_with("GET") && asked.header("x-forwarded-for").is_empty();
+        if direct && path == health {
             answer(&mut stream, "200 OK", "", b"well")?;
+            continue;
+        }
+        if direct && ["/healthz", "/_/health"].contains(&path.as_str()) {
+            answer(&mut stream, "404 Not Found", "", b"not here")?;
             continue;
         }
         if FULL.load(Ordering::SeqCst) {

@@ -63,7 +63,8 @@ pub struct FunctionSpec {
     /// the compute, and memory is not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Path that answers 200 when the pod is ready.
+    /// Path that answers 200 when the pod is ready. A pod that knows no `/healthz` is asked at
+    /// `/_/health` as well.
     #[serde(default = "default_health")]
     pub health: String,
     /// `batch`: the input is a package of items, staged in object storage. `request`: bodies pass
@@ -330,7 +331,7 @@ fn default_port() -> u16 {
     8080
 }
 fn default_health() -> String {
-    "/healthz".to_owned()
+    crate::link::HEALTH_PATH.to_owned()
 }
 fn default_timeout() -> Duration {
     Duration::from_secs(600)

@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use crate::failure::Failure;
+use crate::history::ScaleRecord;
 use crate::pods::{PodView, Pool};
 use crate::runnable::Deployed;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,7 @@ impl Gateway {
         all
     }
 
-    fn all_pools(&self) -> Vec<Arc<Pool>> {
+    pub(crate) fn all_pools(&self) -> Vec<Arc<Pool>> {
         let all = self.all_versions();
         let pools = all.iter().flat_map(|deployed| deployed.pools().iter());
         pools.flatten().cloned().collect()
@@ -63,11 +64,12 @@ impl Gateway {
     }
 
     /// Keeps so many pods of a function ready, whatever it declares, until its next deployment: on the
-    /// runtime that is named; else on the first that it may use, or, to have none, on all of them.
+    /// runtime that is named; else on the first that it may use, or, to have none, on all of them. On
+    /// disk when this returns.
     ///
     /// # Errors
-    /// There is no such function; it may not use the runtime; too many.
-    pub fn scale(
+    /// There is no such function; it may not use the runtime; too many; the disk says no.
+    pub async fn scale(
         &self,
         name: &str,
         replicas: u32,
@@ -95,6 +97,13 @@ impl Gateway {
             None if replicas > 0 => pools.truncate(1),
             None => {}
         }
+        let records = pools.iter().map(|pool| ScaleRecord {
+            function: name.to_owned(),
+            version: deployed.function.version.clone(),
+            runtime: pool.options().runtime.clone(),
+            replicas,
+        });
+        self.history.put_scales(records.collect()).await?;
         for pool in &pools {
             pool.scale(replicas);
         }

@@ -1,7 +1,7 @@
 //! What was declared: functions, published models, settings of the gateway. On disk when a write
 //! returns.
 
-use super::records::{FunctionRecord, ModelRecord};
+use super::records::{FunctionRecord, ModelRecord, ScaleRecord};
 use super::worker::{History, HistoryError};
 use crate::function::FunctionObject;
 use rusqlite::{OptionalExtension, params};
@@ -36,6 +36,7 @@ impl History {
     pub async fn delete_function(&self, name: &str) -> Result<bool, HistoryError> {
         let name = name.to_owned();
         self.ask(move |connection| {
+            connection.execute("DELETE FROM scales WHERE function = ?1", [&name])?;
             Ok(connection.execute("DELETE FROM functions WHERE name = ?1", [name])? > 0)
         })
         .await
@@ -89,6 +90,45 @@ impl History {
                 params![name, value],
             )?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Stores how a version of a function was scaled; on disk when this returns.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub async fn put_scales(&self, scales: Vec<ScaleRecord>) -> Result<(), HistoryError> {
+        self.ask(move |connection| {
+            let transaction = connection.transaction()?;
+            for scale in scales {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO scales (function, version, runtime, replicas) VALUES (?1, ?2, ?3, ?4)",
+                    params![scale.function, scale.version, scale.runtime, scale.replicas],
+                )?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// How functions were scaled; may be of versions that are not in force any more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn scales(&self) -> Result<Vec<ScaleRecord>, HistoryError> {
+        self.ask(|connection| {
+            let mut statement =
+                connection.prepare("SELECT function, version, runtime, replicas FROM scales")?;
+            let rows = statement.query_map([], |row| {
+                Ok(ScaleRecord {
+                    function: row.get(0)?,
+                    version: row.get(1)?,
+                    runtime: row.get(2)?,
+                    replicas: row.get(3)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }

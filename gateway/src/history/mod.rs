@@ -13,6 +13,6 @@ mod worker;
 
 pub use records::{
     AccountRow, DeploymentRecord, FunctionRecord, LinkProbe, Measurement, ModelRecord, Parts, Race,
-    TransferRecord,
+    ScaleRecord, TransferRecord,
 };
 pub use worker::{History, HistoryError};

@@ -13,6 +13,19 @@ pub struct FunctionRecord {
     pub created: f64,
 }
 
+/// How many pods of a version of a function somebody wanted ready, whatever it declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScaleRecord {
+    /// The function.
+    pub function: String,
+    /// The version that was in force.
+    pub version: String,
+    /// The runtime.
+    pub runtime: String,
+    /// Pods.
+    pub replicas: u32,
+}
+
 /// A published model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelRecord {

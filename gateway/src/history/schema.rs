@@ -70,6 +70,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX calls_to_tell ON calls (callback_state) WHERE callback_state = 'due';
     CREATE INDEX calls_finished ON calls (finished) WHERE finished IS NOT NULL;
 ", "
+    CREATE TABLE scales (
+        function TEXT NOT NULL, version TEXT NOT NULL, runtime TEXT NOT NULL, replicas INTEGER NOT NULL,
+        PRIMARY KEY (function, runtime)
+    ) STRICT;
+", "
     CREATE TABLE tokens (
         name TEXT PRIMARY KEY, hash BLOB NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL,
         expires REAL, rate TEXT

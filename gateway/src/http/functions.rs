@@ -315,7 +315,7 @@ pub(super) async fn scale(
     let body = object_body(request).await?;
     let Scale { replicas, runtime } = serde_json::from_slice(&body)
         .map_err(|error| Failure::new(400, "scale_invalid", error.to_string()))?;
-    let scaled = gateway.scale(name, replicas, runtime.as_deref())?;
+    let scaled = gateway.scale(name, replicas, runtime.as_deref()).await?;
     Ok(json(StatusCode::OK, &scaled))
 }
 

@@ -10,5 +10,5 @@ mod store_probe;
 
 pub use emulated::{EmulatedLink, Relay};
 pub use pipe::join;
-pub use probe::{exchange, health, healthy};
+pub use probe::{HEALTH_PATH, OPENFAAS_HEALTH_PATH, exchange, health, healthy};
 pub use store_probe::{Measured, PREFIX as PROBES, probe_store};

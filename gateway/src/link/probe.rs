@@ -12,6 +12,11 @@ use tokio::net::TcpStream;
 /// Longest a health check may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where a pod is asked for its health unless the function says otherwise.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Where it is asked next if it knows no [`HEALTH_PATH`]: where OpenFaaS' images tell of theirs.
+pub const OPENFAAS_HEALTH_PATH: &str = "/_/health";
+
 /// Whether the pod answers 200 at this path now.
 pub async fn healthy(address: SocketAddr, path: &str) -> bool {
     health(address, path).await.is_some()
@@ -19,12 +24,16 @@ pub async fn healthy(address: SocketAddr, path: &str) -> bool {
 
 /// The headers of the pod's answer at this path, if that is 200 now.
 pub async fn health(address: SocketAddr, path: &str) -> Option<HeaderMap> {
-    let check = exchange(address, Method::GET, path, None, Bytes::new(), 1 << 20);
-    let answer = tokio::time::timeout(HEALTH_TIMEOUT, check)
-        .await
-        .ok()?
-        .ok()?;
+    let mut answer = ask_health(address, path).await?;
+    if answer.status() == 404 && path == HEALTH_PATH {
+        answer = ask_health(address, OPENFAAS_HEALTH_PATH).await?;
+    }
     (answer.status() == 200).then(|| answer.into_parts().0.headers)
+}
+
+async fn ask_health(address: SocketAddr, path: &str) -> Option<Response<Bytes>> {
+    let check = exchange(address, Method::GET, path, None, Bytes::new(), 1 << 20);
+    tokio::time::timeout(HEALTH_TIMEOUT, check).await.ok()?.ok()
 }
 
 /// Sends one request on a new connection and collects the answer, at most `limit` bytes.

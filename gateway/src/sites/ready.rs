@@ -52,8 +52,12 @@ pub(super) fn exited_early(how: &str) -> StartError {
 }
 
 pub(super) fn never_ready(spec: &PodSpec, port: Option<u16>, last: Option<String>) -> StartError {
+    let other = match spec.health.as_str() {
+        link::HEALTH_PATH => format!(" or {}", link::OPENFAAS_HEALTH_PATH),
+        _ => String::new(),
+    };
     StartError::NeverReady(format!(
-        "the pod did not answer 200 at {}{} within {}{}",
+        "the pod did not answer 200 at {}{other}{} within {}{}",
         spec.health,
         port.map_or_else(String::new, |port| format!(" on port {port}")),
         humantime::format_duration(spec.ready_timeout),

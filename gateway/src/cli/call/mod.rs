@@ -13,9 +13,9 @@ pub(super) use destination::Destination;
 pub(super) use pack::{Entry, Packed, Stamp, list, pack};
 pub(super) use progress::Progress;
 
-use super::client::{Call, Client, Gateway, Payload, refusal};
+use super::client::{Call, Client, Gateway, Payload, Unwaited, refusal};
 use super::failed::Failed;
-use super::output::complain;
+use super::output::{complain, say};
 use super::quantity::{pair, size};
 use crate::function::Input;
 use clap::{Args, ValueEnum};
@@ -49,13 +49,16 @@ enum SummaryFormat {
         waiting for a pod to be deployed, T_p processing, T_s their sum). What is emulated is called so.\n\n\
         Functions with `input: request` get the data as it is and their answer is printed; without --data \
         the request is a GET.\n\n\
-        Interrupting the call ends the work.",
+        Interrupting the call ends the work.\n\n\
+        With --async nobody waits: the call is accepted when it is on the gateway's disk, its identity is \
+        printed, and `stoic calls` tells what becomes of it.",
     after_help = "Examples:\n  \
         stoic function call wildlife --data photos.zip --output labels.json\n  \
         stoic function call wildlife --data DCIM/ > labels.json\n  \
         stoic function call wildlife --data photos.zip --param format=megadetector --runtime edge\n  \
         stoic function call wildlife --data photos.zip --mode cooperative --output labels.json\n  \
         stoic function call wildlife --data photos.zip --mode duplicator --runtime cpu --output labels.json\n  \
+        stoic calls wait $(stoic function call wildlife --async --data photos.zip) --output labels.json\n  \
         stoic function call wildlife --action train --data labelled.zip\n  \
         echo hello | stoic function call echo --data - --path /a/b --param x=1"
 )]
@@ -95,6 +98,15 @@ pub(super) struct CallFunction {
     /// Path inside the function
     #[arg(long, value_name = "PATH", default_value = "")]
     path: String,
+    /// Wait for nothing: print the call's identity as soon as it is accepted
+    #[arg(long = "async", conflicts_with_all = ["output", "summary"])]
+    unwaited: bool,
+    /// With --async: post the result there when it is done, signed
+    #[arg(long, value_name = "URL", requires = "unwaited")]
+    callback_url: Option<String>,
+    /// With --async: the same request with the same key is the same call, however often it is sent
+    #[arg(long, value_name = "KEY", requires = "unwaited")]
+    idempotency_key: Option<String>,
     /// How to write the summary
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     summary: SummaryFormat,
@@ -130,7 +142,7 @@ impl CallFunction {
             function: self.name.clone(),
             path: self.path.clone(),
             parameters: self.parameters.clone(),
-            method: if self.data.is_some() {
+            method: if self.data.is_some() || self.unwaited {
                 Method::POST
             } else {
                 Method::GET
@@ -141,8 +153,21 @@ impl CallFunction {
             action: self.action.clone(),
             items: self.items,
             content_type,
+            unwaited: self.unwaited.then(|| Unwaited {
+                callback_url: self.callback_url.clone(),
+                idempotency_key: self.idempotency_key.clone(),
+            }),
             body,
         };
+        if self.unwaited {
+            let handing_in = client.hand_in(call);
+            let accepted = batch::uploading(&progress, &sent, length, handing_in).await?;
+            progress.finish();
+            if accepted.known {
+                complain("known already by its idempotency key");
+            }
+            return say(&accepted.id);
+        }
         if batch {
             let carried = carry(&client, call, &sent, length, &progress).await?;
             progress.waiting("fetching the result");

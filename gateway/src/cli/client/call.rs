@@ -1,12 +1,14 @@
 //! Calls of functions: what is sent, and the events and results that come back.
 
-use super::{Client, Payload, encoded};
+use super::{Client, Payload, encoded, read};
+use crate::calls::names;
 use crate::cli::failed::Failed;
 use crate::requester::events::Event;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
 use std::io;
 use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
@@ -14,6 +16,24 @@ use tokio_util::io::StreamReader;
 
 /// Longest line of an event stream.
 const LINE_LIMIT: usize = 16 << 20;
+
+/// How a call that nobody waits for is told of.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Unwaited {
+    /// Where its result is posted.
+    pub(in crate::cli) callback_url: Option<String>,
+    /// What makes the same request, sent again, the same call.
+    pub(in crate::cli) idempotency_key: Option<String>,
+}
+
+/// What the gateway says of a call that it accepted.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::cli) struct AcceptedCall {
+    /// Its identity.
+    pub(in crate::cli) id: String,
+    /// Whether it was accepted before, under its idempotency key.
+    pub(in crate::cli) known: bool,
+}
 
 /// One call of a function.
 #[derive(Debug)]
@@ -38,6 +58,8 @@ pub(in crate::cli) struct Call {
     pub(in crate::cli) items: Option<u64>,
     /// Media type of the body.
     pub(in crate::cli) content_type: Option<String>,
+    /// Set where nobody waits for the answer.
+    pub(in crate::cli) unwaited: Option<Unwaited>,
     /// The body.
     pub(in crate::cli) body: Payload,
 }
@@ -56,6 +78,7 @@ impl Call {
             action: None,
             items: None,
             content_type: Some(content_type.to_owned()),
+            unwaited: None,
             body,
         }
     }
@@ -66,7 +89,12 @@ impl Call {
         } else {
             "/"
         };
-        let mut target = format!("/function/{}{slash}{}", encoded(&self.function), self.path);
+        let surface = match self.unwaited {
+            Some(_) => "async-function",
+            None => "function",
+        };
+        let name = encoded(&self.function);
+        let mut target = format!("/{surface}/{name}{slash}{}", self.path);
         if !self.parameters.is_empty() {
             target.push(if self.path.contains('?') { '&' } else { '?' });
             let mut query = form_urlencoded::Serializer::new(String::new());
@@ -87,6 +115,7 @@ impl Call {
         let all = request.headers_mut();
         all.insert(header::ACCEPT, HeaderValue::from_static(accept));
         let items = self.items.map(|items| items.to_string());
+        let unwaited = self.unwaited.unwrap_or_default();
         for (name, value) in [
             (HeaderName::from_static(headers::RUNTIME), self.runtime),
             (HeaderName::from_static(headers::MODE), self.mode),
@@ -94,6 +123,14 @@ impl Call {
             (HeaderName::from_static(headers::ACTION), self.action),
             (HeaderName::from_static(headers::ITEMS), items),
             (header::CONTENT_TYPE, self.content_type),
+            (
+                HeaderName::from_static(names::CALLBACK_URL),
+                unwaited.callback_url,
+            ),
+            (
+                HeaderName::from_static(names::IDEMPOTENCY_KEY),
+                unwaited.idempotency_key,
+            ),
         ] {
             if let Some(value) = value {
                 let value = HeaderValue::from_str(&value).map_err(|_| {
@@ -111,6 +148,11 @@ impl Client {
     /// drops the connection.
     pub(in crate::cli) async fn call(&self, call: Call) -> Result<Response<Incoming>, Failed> {
         self.send(call.into_request(self, "*/*")?).await
+    }
+
+    /// Hands in a call that nobody waits for: it is on the gateway's disk when this returns.
+    pub(in crate::cli) async fn hand_in(&self, call: Call) -> Result<AcceptedCall, Failed> {
+        read(self.accepted(call.into_request(self, "*/*")?).await?).await
     }
 
     /// Sends a batch and gives its events: the last is `result`. Dropping the stream drops the
@@ -169,6 +211,8 @@ mod tests {
             call.target(),
             "/function/a%20b/x/y?z=1&format=mega+detector%26"
         );
+        call.unwaited = Some(Unwaited::default());
+        assert!(call.target().starts_with("/async-function/a%20b/x/y?"));
     }
 
     #[test]

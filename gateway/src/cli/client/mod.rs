@@ -10,7 +10,7 @@ mod tokens;
 
 pub(super) use access::Access;
 pub(super) use address::Address;
-pub(super) use call::Call;
+pub(super) use call::{Call, Unwaited};
 pub(super) use exchange::{Exchange, Exchanged};
 pub(super) use payload::Payload;
 

@@ -34,7 +34,7 @@ pub(super) struct Flags {
     /// Port that the image listens on [default: 8080]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// Path that answers 200 when a pod is ready [default: /healthz]
+    /// Path that answers 200 when a pod is ready [default: /healthz, and /_/health where that is not known]
     #[arg(long, value_name = "PATH")]
     health: Option<String>,
     /// Pods kept ready: on the runtimes named with --runtime, else on the first that can run it; or

@@ -116,6 +116,6 @@ pub(super) async fn scale(gateway: &Gateway, name: &str, request: Request<Incomi
         let detail = format!("the path says `{name}`, serviceName says `{other}`");
         return Err(Failure::new(400, "scale_invalid", detail));
     }
-    gateway.scale(name, scale.replicas, None)?;
+    gateway.scale(name, scale.replicas, None).await?;
     Ok(empty(StatusCode::ACCEPTED))
 }

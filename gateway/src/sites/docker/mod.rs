@@ -21,12 +21,16 @@ use crate::config::DockerConfig;
 use crate::function::FunctionSpec;
 use crate::secrets::Secrets;
 use bollard::Docker;
-use bollard::query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, StatsOptionsBuilder,
+};
 use connect::{Gpus, Network, said, status};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use image::Images;
 use living::Living;
 use pulled::Pulled;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +38,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+/// Longest question for the memory of a container.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a Docker site is made of.
 #[derive(Debug)]
@@ -180,6 +187,22 @@ impl Inner {
         }
     }
 
+    /// Bytes that a container holds: what the engine counts, without pages of files that could be let go.
+    async fn memory_of(&self, id: &str) -> Option<u64> {
+        let options = StatsOptionsBuilder::new()
+            .stream(false)
+            .one_shot(true)
+            .build();
+        let mut told = self.docker.stats(id, Some(options)).boxed();
+        let first = tokio::time::timeout(MEMORY_TIMEOUT, told.next()).await;
+        let memory = first.ok()??.ok()?.memory_stats?;
+        let stats = memory.stats.unwrap_or_default();
+        // Of control groups of the first kind, and of the second.
+        let names = ["total_inactive_file", "inactive_file"];
+        let files = names.iter().find_map(|name| stats.get(*name)).copied();
+        Some(memory.usage?.saturating_sub(files.unwrap_or(0)))
+    }
+
     async fn logs_of(&self, pod: &str, ask: LogAsk) -> std::io::Result<Option<LogStream>> {
         let Some(id) = self.living.of_pod(pod) else {
             let ask = LogAsk {
@@ -258,6 +281,16 @@ impl Site for DockerSite {
                 .pulled
                 .collect(&inner.docker, &used, inner.config.keep_images)
                 .await;
+        })
+    }
+
+    fn memory<'a>(&'a self, ids: &'a [String]) -> SiteFuture<'a, HashMap<String, u64>> {
+        Box::pin(async move {
+            let asked = ids.iter().map(|id| async move {
+                let bytes = self.inner.memory_of(id).await?;
+                Some((id.clone(), bytes))
+            });
+            join_all(asked).await.into_iter().flatten().collect()
         })
     }
 
