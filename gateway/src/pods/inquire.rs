@@ -108,6 +108,9 @@ impl Pool {
         let mut state = self.state.lock();
         for deployment in deployments {
             state.watch.recall(deployment);
+            if deployment.ok && !deployment.probe {
+                state.note_start(deployment.seconds);
+            }
         }
     }
 }

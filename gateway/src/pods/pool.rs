@@ -71,12 +71,16 @@ impl Pool {
         &self.options
     }
 
-    /// Starts pods while more invocations wait than the pods on their way will serve.
+    /// Starts pods while more invocations wait than the pods on their way will serve; where pods share
+    /// this machine, only those that will be up before the work is done.
     pub(super) fn grow(self: &Arc<Self>, state: &mut State, now: Instant) {
         let place = self.options.concurrency as usize;
         loop {
             let coming = state.coming().count();
             if state.waiting.len() <= coming * place || !self.may_grow(state) {
+                return;
+            }
+            if self.options.pace.is_some() && state.one_more_comes_too_late(place, now) {
                 return;
             }
             self.order(state, now);

@@ -202,7 +202,11 @@ impl Pool {
             let mut state = self.state.lock();
             let now = self.options.clock.now();
             match &outcome {
-                Ok(_) => state.watch.deployed(begun.elapsed().as_secs_f64(), now),
+                Ok(_) => {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    state.note_start(seconds);
+                    state.watch.deployed(seconds, now);
+                }
                 Err(_) => state.watch.failed(now),
             }
             state.entry(name).is_some_and(|e| e.standby)

@@ -50,7 +50,12 @@ pub(super) struct State {
     pub(super) size: u64,
     /// Failed tries of a start, as long as none has succeeded since.
     pub(super) trouble: Option<StartFailures>,
+    /// Seconds that starts took lately; none before the first.
+    pub(super) start_s: Option<f64>,
 }
+
+/// Weight of the newest start among those before.
+const NEWEST: f64 = 0.3;
 
 impl State {
     pub(super) fn new(model: Option<PublishedModel>, watch: Watched, window: Duration) -> Self {
@@ -70,7 +75,44 @@ impl State {
             withheld: Vec::new(),
             size: 0,
             trouble: None,
+            start_s: None,
         }
+    }
+
+    /// A pod was started in so many seconds.
+    pub(super) fn note_start(&mut self, seconds: f64) {
+        let before = self.start_s.unwrap_or(seconds);
+        self.start_s = Some(before + NEWEST * (seconds - before));
+    }
+
+    /// Whether the pods that there are or that are on their way, of so many places each, will have done
+    /// what runs and waits before one more could be up. A start takes the cores that they work on, so one
+    /// that comes too late makes all of them later. Says no where nothing is known, and as soon as what
+    /// was expected has not come true.
+    pub(super) fn one_more_comes_too_late(&self, place: usize, now: Instant) -> bool {
+        let (Some(start_s), places) = (self.start_s, self.alive() * place) else {
+            return false;
+        };
+        let mut work_s = 0.0;
+        for waiter in &self.waiting {
+            if waiter.predicted_s <= 0.0 {
+                return false;
+            }
+            work_s += waiter.predicted_s;
+        }
+        for running in self.pods.iter().flat_map(|pod| &pod.running) {
+            let rest_s = running.predicted_s - (now - running.begun).as_secs_f64();
+            if running.predicted_s <= 0.0 || rest_s < -start_s.max(running.predicted_s) {
+                return false;
+            }
+            work_s += rest_s.max(0.0);
+        }
+        let done_s = work_s / places as f64;
+        let waited_s = self
+            .waiting
+            .front()
+            .map_or(0.0, |waiter| (now - waiter.since).as_secs_f64());
+        places > 0 && done_s < start_s && waited_s < 2.0 * (start_s + done_s)
     }
 
     /// Notes what runs and waits now.

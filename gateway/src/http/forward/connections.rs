@@ -9,15 +9,18 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Idle connections kept per pod and thread.
-const IDLE_CONNECTIONS: usize = 64;
+/// Idle connections kept per pod and thread: as many as a crowd of callers brings, or each of them would
+/// cost a new one.
+const IDLE_CONNECTIONS: usize = 1024;
+/// What a crowd left behind goes when it was not needed for so long.
+const RESTED: Duration = Duration::from_secs(20);
 /// Servers close connections that were idle for some seconds (2 s are common). A request that cannot be
 /// sent again takes none that has rested for longer than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -39,7 +42,8 @@ pub(super) enum Sender {
 /// The connections of this thread to one pod.
 #[derive(Default)]
 struct Kept {
-    idle: Vec<(http1::SendRequest<Upload>, Instant)>,
+    /// The one used last at the back.
+    idle: VecDeque<(http1::SendRequest<Upload>, Instant)>,
     shared: Option<http2::SendRequest<Upload>>,
 }
 
@@ -87,7 +91,7 @@ impl Sender {
 pub(super) fn kept(reach: SocketAddr, replayable: bool) -> Option<Sender> {
     KEPT.with_borrow_mut(|all| {
         let idle = &mut all.get_mut(&reach)?.idle;
-        let (sender, since) = idle.pop()?;
+        let (sender, since) = idle.pop_back()?;
         if !replayable && since.elapsed() > FRESH {
             // Those below have rested for even longer.
             idle.clear();
@@ -113,9 +117,11 @@ pub(super) fn keep(reach: SocketAddr, sender: Sender, now: Instant) {
             forget_the_gone(all);
         }
         let idle = &mut all.entry(reach).or_default().idle;
-        if idle.len() < IDLE_CONNECTIONS {
-            idle.push((sender, now));
+        let rested = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) > RESTED;
+        if idle.front().is_some_and(rested) || idle.len() >= IDLE_CONNECTIONS {
+            idle.pop_front();
         }
+        idle.push_back((sender, now));
     });
 }
 

@@ -29,6 +29,67 @@ async fn a_burst_on_a_cold_function_is_over_before_two_cold_starts() {
     assert!(states(&pool).iter().all(|state| state == "idle"));
 }
 
+/// A burst of 16 that are predicted to take `predicted` and take `works`, on a pool that knows its starts.
+async fn expected_burst(predicted: Duration, works: Duration) -> (u32, f64) {
+    let pace = Arc::new(Pace::new(2, || None));
+    let plan = Plan {
+        standby: standby(0, 16, 1),
+        pace: Some(pace),
+        ..Plan::default()
+    };
+    let (site, pool) = pool(Duration::from_millis(600), plan);
+    drop(take(&pool).await);
+    while !states(&pool).is_empty() {
+        pass(seconds(1)).await;
+        pool.maintain();
+    }
+    let before = site.begun();
+    let begun = Instant::now();
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let pool = Arc::clone(&pool);
+            let expected = Expected {
+                processing_s: predicted.as_secs_f64(),
+            };
+            tokio::spawn(async move {
+                let lease = pool.acquire(expected).await.expect("a pod");
+                pass(works).await;
+                drop(lease);
+            })
+        })
+        .collect();
+    let keeper = {
+        let pool = Arc::clone(&pool);
+        tokio::spawn(async move {
+            loop {
+                pass(Duration::from_millis(250)).await;
+                pool.maintain();
+            }
+        })
+    };
+    for one in callers {
+        one.await.expect("it was served");
+    }
+    keeper.abort();
+    (site.begun() - before, begun.elapsed().as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pod_is_started_that_would_be_up_when_the_work_is_done() {
+    let ms = Duration::from_millis;
+    // 16 times 60 ms are done by two before a third were up.
+    let (starts, took) = expected_burst(ms(60), ms(60)).await;
+    assert_eq!(starts, 2);
+    assert!(took < 1.2, "{took} s");
+    // Longer ones have more; and so have those of which nothing is expected.
+    assert!(expected_burst(seconds(10), seconds(10)).await.0 >= 16);
+    assert_eq!(expected_burst(Duration::ZERO, seconds(10)).await.0, 16);
+    // A wrong expectation is not held on to.
+    let (starts, took) = expected_burst(ms(60), seconds(10)).await;
+    assert_eq!(starts, 16);
+    assert!(took < 30.0, "{took} s");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_long_requests_has_a_pod_for_each() {
     let plan = Plan {

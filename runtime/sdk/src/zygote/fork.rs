@@ -70,6 +70,17 @@ pub(crate) fn child() -> io::Result<Side> {
     side(libc::c_long::from(unsafe { libc::fork() }))
 }
 
+/// Gives the pages back that the allocator keeps for later: a child would copy each of them that it writes
+/// to, for nothing, where it can have empty ones (huge ones too) for less. What it computes first, such as
+/// a model's activations, lies there.
+pub(crate) fn give_free_memory_back() {
+    // SAFETY: takes no pointer and gives none; only memory that nobody holds is let go.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Sets variables of the environment, before there is a second thread.
 ///
 /// # Errors

@@ -77,6 +77,7 @@ pub(crate) fn park<F: Function>(
         packets::send(&zygote.control, &ZygoteReply::Unable { reason }, &[]).map_err(broken)?;
         return Ok(Parked::Ended(ExitCode::SUCCESS));
     }
+    fork::give_free_memory_back();
     let start_s = zygote.start_s.clone();
     packets::send(&zygote.control, &ZygoteReply::Ready { start_s }, &[]).map_err(broken)?;
     tracing::info!("zygote ready");
@@ -142,6 +143,7 @@ impl<F: Function> Zygote<F> {
                 && let Some(fetch) = self.fetch.take()
             {
                 self.use_fetched(fetch);
+                fork::give_free_memory_back();
                 if let Some(reason) = self.unable() {
                     // Those who order pods find the socket closed, and start another zygote.
                     tracing::error!(reason, "the zygote ends");
