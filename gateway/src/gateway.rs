@@ -7,6 +7,7 @@ mod warmer;
 
 pub use pods::Scaled;
 
+use crate::auth::Auth;
 use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::{Config, RuntimeConfig};
@@ -15,6 +16,7 @@ use crate::function::{Function, FunctionObject, Isolation, PublishedModel, Regis
 use crate::history::{DeploymentRecord, History, Measurement, ScaleRecord};
 use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
+use crate::peer::Leases;
 use crate::pods::{Deployment, DeploymentSink, Pace, Pool, PoolOptions, Standbys, Warmer};
 use crate::requester::bootstrap;
 use crate::runnable::Deployed;
@@ -26,6 +28,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use stoic_placement::ChoiceError;
 use stoic_protocol::env;
 use tracing::{info, warn};
 use warmer::ModelWarmer;
@@ -50,6 +53,10 @@ pub struct Gateway {
     pub history: History,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who may ask for what.
+    pub auth: Arc<Auth>,
+    /// Pods that other gateways use.
+    pub leases: Leases,
     /// Asynchronous calls.
     pub calls: Calls,
     /// Secrets of functions.
@@ -91,6 +98,8 @@ pub struct GatewayParts {
     pub history: History,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who may ask for what.
+    pub auth: Arc<Auth>,
     /// Sites by name.
     pub sites: HashMap<String, Arc<dyn Site>>,
     /// Emulated links by site.
@@ -119,6 +128,7 @@ impl Gateway {
             stores,
             history,
             metrics,
+            auth,
             sites,
             links,
             adoptable,
@@ -133,6 +143,8 @@ impl Gateway {
             stores,
             history,
             metrics,
+            auth,
+            leases: Leases::default(),
             calls: Calls::default(),
             secrets,
             clock: Clock::new(),
@@ -273,6 +285,34 @@ impl Gateway {
         futures_util::future::join_all(self.sites.values().map(|site| site.collect(&used))).await;
     }
 
+    /// Whether the site of this name is another gateway.
+    #[must_use]
+    pub fn is_gateway(&self, site: &str) -> bool {
+        self.sites
+            .get(site)
+            .is_some_and(|site| site.backend() == "gateway")
+    }
+
+    /// What an invocation is told that cannot be placed: with the reason, where a runtime that it insists on
+    /// is unavailable for one.
+    #[must_use]
+    pub fn unplaced(&self, deployed: &Deployed, error: ChoiceError) -> Failure {
+        let reason = match &error {
+            ChoiceError::PinnedUnavailable { runtime } => self
+                .scheduler
+                .runtime(runtime)
+                .and_then(|index| deployed.pool(index))
+                .and_then(|pool| pool.standing().reason),
+            _ => None,
+        };
+        let mut failure = Failure::from(error);
+        if let Some(reason) = reason {
+            let detail = failure.problem.detail.take().unwrap_or_default();
+            failure.problem.detail = Some(format!("{detail}: {reason}"));
+        }
+        failure
+    }
+
     /// The site of this name.
     #[must_use]
     pub fn site(&self, name: &str) -> Option<&Arc<dyn Site>> {
@@ -410,7 +450,7 @@ impl Gateway {
             version: function.version.clone(),
             runtime: info.name.clone(),
             site_name: info.site.clone(),
-            site,
+            site: Arc::clone(&site),
             link: self.links.get(&info.site).cloned(),
             pod: self.pod_spec(function, info),
             concurrency: spec.concurrency,
@@ -551,10 +591,19 @@ fn pod_env(
 ) -> BTreeMap<String, String> {
     let mut all = function.object.spec.env.clone();
     all.insert(env::FUNCTION.to_owned(), function.name().to_owned());
-    all.insert(env::RUNTIME.to_owned(), info.name.clone());
     if function.object.spec.isolation == Isolation::Invocation {
         all.insert(env::ISOLATION.to_owned(), "invocation".to_owned());
     }
+    all.extend(runtime_env(info, runtime));
+    all
+}
+
+/// What the environment of every pod on a runtime says of it.
+pub(crate) fn runtime_env(
+    info: &RuntimeInfo,
+    runtime: Option<&RuntimeConfig>,
+) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([(env::RUNTIME.to_owned(), info.name.clone())]);
     if let Some(runtime) = runtime {
         all.insert(env::THREADS.to_owned(), runtime.threads.to_string());
         all.insert(env::PRECISION.to_owned(), runtime.precision.clone());

@@ -7,6 +7,7 @@
 //! without waiting, [`inquisitor`] measures in the background what nobody asks for, [`controller`] takes functions from a Kubernetes
 //! cluster. [`serve`] starts and stops all of it. Links no libtorch.
 
+pub mod auth;
 pub mod calls;
 pub mod cli;
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod kubeless;
 pub mod link;
 pub mod metrics;
 pub mod mode;
+pub mod peer;
 pub mod pod_logs;
 pub mod pods;
 pub mod requester;
@@ -31,3 +33,4 @@ pub mod secrets;
 pub mod serve;
 pub mod sites;
 pub mod storage;
+pub mod tls;

@@ -1,28 +1,31 @@
 //! The order of start and stop, nothing else.
 
+use crate::auth::{self, Auth, AuthError, beyond_loopback};
 use crate::config::{BackendKind, Config, InvalidConfig};
 use crate::controller::Controller;
 use crate::gateway::{Gateway, GatewayParts};
 use crate::history::History;
-use crate::http::Front;
+use crate::http::{Door, Front};
 use crate::inquisitor::{Inquisitor, Subject, watch_links};
 use crate::link::EmulatedLink;
 use crate::metrics::Metrics;
+use crate::peer::{PeerObjects, join_peers};
 use crate::scheduler::{FunctionModels, Learner, Scheduler};
 use crate::secrets::Secrets;
 use crate::sites::{
     DelayTrace, DockerOptions, DockerSite, KubernetesOptions, KubernetesSite, ProcessSite, Site,
 };
 use crate::storage::Stores;
+use crate::tls::FrontTls;
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use stoic_store::Credentials;
+use stoic_store::{Credentials, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -52,6 +55,7 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
     config.validate()?;
     raise_descriptors();
     let traces = delay_traces(&config)?;
+    let tls = config.tls.as_ref().map(FrontTls::load).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| anyhow::anyhow!(port_taken(&config, &error)))?;
     let _lock = lock_data(&config.data)?;
@@ -61,15 +65,23 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let gateway = assemble(config, traces).await?;
         let threads = match gateway.config.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
-        let front = Front::start(&gateway, &listener, threads).context("cannot serve HTTP")?;
+        let door = tls.clone().map_or(Door::Plain, Door::Tls);
+        let front =
+            Front::start(&gateway, &listener, &door, threads).context("cannot serve HTTP")?;
+        // What the gateway asks of itself needs no certificate.
+        let inside = match &tls {
+            None => None,
+            Some(_) => Some(inside(&gateway).context("cannot serve HTTP on loopback")?),
+        };
+        let own = inside.as_ref().map_or(front.address(), Front::address);
         info!(address = %front.address(), data = %gateway.config.data.display(), start_ms = begun.elapsed().as_millis(), "ready");
-        crate::calls::start(&gateway, front.address())
+        crate::calls::start(&gateway, own)
             .await
             .context("asynchronous calls")?;
         let mut signals = Signals::new().context("cannot await signals")?;
@@ -78,6 +90,15 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
             false => None,
         };
         announce(&gateway, &front, begun.elapsed());
+        let tokens = tokio::spawn(auth::watch(
+            Arc::clone(&gateway.auth),
+            gateway.history.clone(),
+        ));
+        let certificates = tokio::spawn(async move {
+            if let Some(tls) = tls {
+                tls.watch().await;
+            }
+        });
         let keeper = tokio::spawn(keep(Arc::clone(&gateway)));
         let memory = tokio::spawn(keep_memory(Arc::clone(&gateway)));
         let expiry = tokio::spawn(expire(Arc::clone(&gateway)));
@@ -85,16 +106,23 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         let links = tokio::spawn(watch_links(Arc::downgrade(&gateway)));
         signals.next().await;
         info!("stopping: requests may finish; a second signal ends them");
-        for background in [expiry, inquisitor, links, memory] {
+        for background in [expiry, inquisitor, links, memory, tokens, certificates] {
             background.abort();
         }
         if let Some(controller) = controller {
             controller.stop().await;
         }
         gateway.calls.stop();
+        gateway.leases.close();
         let grace = gateway.config.deployment.grace;
         let draining = async {
-            let _ = tokio::task::spawn_blocking(move || front.stop(grace)).await;
+            let stop = move || {
+                front.stop(grace);
+                if let Some(inside) = inside {
+                    inside.stop(grace);
+                }
+            };
+            let _ = tokio::task::spawn_blocking(stop).await;
             gateway.calls.settled().await;
             keeper.abort();
             gateway.close(grace).await;
@@ -107,9 +135,45 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
             }
         }
         Ok::<_, anyhow::Error>(())
-    })?;
+    });
     runtime.shutdown_timeout(Duration::from_secs(2));
-    Ok(())
+    ended.map_err(|error| match error.downcast() {
+        Ok(invalid) => StartFailure::Config(invalid),
+        Err(error) => StartFailure::Machine(error),
+    })
+}
+
+/// A front on loopback that answers to the gateway alone.
+fn inside(gateway: &Arc<Gateway>) -> std::io::Result<Front> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Front::start(gateway, &listener, &Door::Inside, 1)
+}
+
+/// Reads the tokens. Whoever could reach the gateway without one is named before anything is started.
+async fn authenticate(config: &Config, history: &History) -> anyhow::Result<Arc<Auth>> {
+    let auth = Auth::open(config, history)
+        .await
+        .map_err(|error| match error {
+            AuthError::Given(text) => anyhow::Error::new(InvalidConfig(text)),
+            error => error.into(),
+        })?;
+    let (open, required) = (config.auth.open, config.auth.required);
+    if beyond_loopback(config) && !auth.any() && !open && !required {
+        return Err(anyhow::Error::new(InvalidConfig(format!(
+            "on {} anybody who reaches it could use it, since there is no token yet: make one with \
+             `stoic token create --data {} --name NAME --scope admin`, give one in {}, or say --insecure (auth.open = true)",
+            config.listen,
+            config.data.display(),
+            auth::ADMIN_TOKEN
+        ))));
+    }
+    if beyond_loopback(config) && !auth.enforced() {
+        warn!(
+            "there is no token: everybody who reaches {} may do everything",
+            config.listen
+        );
+    }
+    Ok(auth)
 }
 
 /// Each caller has a descriptor, and each request one to its pod: as many as this user may have.
@@ -123,12 +187,13 @@ fn raise_descriptors() {
 
 /// Puts the rooms together, in the order in which they need each other.
 async fn assemble(
-    config: Config,
+    mut config: Config,
     mut traces: HashMap<String, DelayTrace>,
 ) -> anyhow::Result<Arc<Gateway>> {
     let data = config.data.clone();
     let history = History::open(&data.join("stoic.db"))
         .with_context(|| format!("{}", data.join("stoic.db").display()))?;
+    let auth = authenticate(&config, &history).await?;
     let id = history
         .setting("gateway-id", crate::gateway::new_id)
         .await?;
@@ -146,9 +211,14 @@ async fn assemble(
     );
 
     let secrets = Arc::new(Secrets::open(&data).context("the folder of secrets")?);
+    let peers = join_peers(&mut config, &history).await?;
     let mut sites: HashMap<String, Arc<dyn Site>> = HashMap::new();
     let mut links = HashMap::new();
     for (name, site) in &config.sites {
+        if let Some((_, made)) = peers.get(name) {
+            sites.insert(name.clone(), Arc::clone(made) as Arc<dyn Site>);
+            continue;
+        }
         if let Some(link) = &site.emulated_link {
             let emulated = EmulatedLink::new(link.bandwidth.bytes_per_s(), link.rtt);
             if let Some(file) = &link.outage {
@@ -184,6 +254,7 @@ async fn assemble(
             })
             .await
             .with_context(|| format!("site {name}"))?,
+            BackendKind::Gateway => bail!("site {name} was not joined"),
         };
         sites.insert(name.clone(), made);
     }
@@ -205,7 +276,14 @@ async fn assemble(
         .map(|(name, site)| (name.clone(), site.host()))
         .collect();
     let folder = data.join("store");
-    let stores = Stores::open(&config, &folder, &credentials, &links, &hosts).await?;
+    let elsewhere = peers
+        .iter()
+        .map(|(name, (peer, _))| {
+            let objects = PeerObjects::new(Arc::clone(peer));
+            (name.clone(), Store::elsewhere(Arc::new(objects)))
+        })
+        .collect();
+    let stores = Stores::open(&config, &folder, &credentials, &links, &hosts, elsewhere).await?;
     let scheduler = Scheduler::new(&config);
     // The learner publishes into a gateway that exists only after it: it is told where below.
     let target: Arc<OnceLock<std::sync::Weak<Gateway>>> = Arc::default();
@@ -239,6 +317,7 @@ async fn assemble(
         stores,
         history,
         metrics,
+        auth,
         sites,
         links,
         adoptable,
@@ -303,8 +382,9 @@ fn lock_data(data: &Path) -> anyhow::Result<File> {
 /// Tells a person at a terminal what runs and where.
 fn announce(gateway: &Gateway, front: &Front, took: Duration) {
     println!(
-        "stoic {} listens on http://{} ({} ms)",
+        "stoic {} listens on {}://{} ({} ms)",
         env!("CARGO_PKG_VERSION"),
+        gateway.config.tls.as_ref().map_or("http", |_| "https"),
         front.address(),
         took.as_millis()
     );

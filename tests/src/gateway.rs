@@ -43,6 +43,8 @@ pub struct Launch {
     data: Option<PathBuf>,
     listen: String,
     disk: Option<String>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// A running gateway. Dropped, it is killed, and all its pods with it.
@@ -65,6 +67,8 @@ impl Default for Launch {
             data: None,
             listen: "127.0.0.1:0".to_owned(),
             disk: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -102,6 +106,28 @@ impl Launch {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address.to_string();
+        self
+    }
+
+    /// On any address, one that others can reach too.
+    #[must_use]
+    pub fn listen_on(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn arguments(mut self, more: &[&str]) -> Self {
+        self.arguments
+            .extend(more.iter().map(|&one| one.to_owned()));
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -149,9 +175,12 @@ impl Launch {
             .args(["--listen", &self.listen])
             .arg("--data")
             .arg(&data)
+            .args(&self.arguments)
             .env("PATH", std::env::join_paths(path).expect("no `:` in them"))
             .env_remove("STOIC_CONFIG")
             .env_remove("STOIC_LOG")
+            .env_remove("STOIC_ADMIN_TOKEN")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -177,7 +206,7 @@ impl Launch {
         let mut line = String::new();
         lines.read_line(&mut line).expect("standard output");
         let address = line
-            .split_once("http://")
+            .split_once("://")
             .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         let Some(address) = address else {
             let _ = child.kill();

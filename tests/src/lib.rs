@@ -19,6 +19,8 @@ mod gateway;
 mod namespace;
 mod packages;
 mod processes;
+mod relay;
+mod tls;
 mod wait;
 
 pub use binaries::{binary, folders, optional_binary, shared_data};
@@ -30,4 +32,6 @@ pub use gateway::{Exit, Gateway, Launch, QUICK};
 pub use namespace::{Namespace, deploy};
 pub use packages::{damaged, encrypted, tar_of, texts, zip_of};
 pub use processes::{alive, marked};
+pub use relay::Link;
+pub use tls::{Authority, Identity, Secured, over_tls};
 pub use wait::{until, until_some};

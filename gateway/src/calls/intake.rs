@@ -14,7 +14,7 @@ use http::{HeaderMap, Uri, header, request};
 use parking_lot::Mutex;
 use ring::digest;
 use std::sync::Arc;
-use stoic_protocol::NDJSON_MEDIA_TYPE;
+use stoic_protocol::{NDJSON_MEDIA_TYPE, headers};
 
 /// Longest idempotency key and callback URL.
 const KEY_LIMIT: usize = 255;
@@ -209,7 +209,7 @@ fn callback_url(url: String) -> Result<String, Failure> {
 
 /// The headers that the function gets later, as JSON. What belongs to the connection, or to the call
 /// itself, is left out.
-fn kept(headers: &HeaderMap, batch: bool) -> String {
+fn kept(all: &HeaderMap, batch: bool) -> String {
     let left = |name: &str| {
         matches!(
             name,
@@ -224,6 +224,7 @@ fn kept(headers: &HeaderMap, batch: bool) -> String {
                 | "upgrade"
                 | "expect"
                 | "content-length"
+                | headers::TOKEN
                 | names::CALL_ID
                 | names::ATTEMPT
                 | names::CALLBACK_URL
@@ -233,7 +234,7 @@ fn kept(headers: &HeaderMap, batch: bool) -> String {
     // A batch that is asked for its events answers with them, and not with its result.
     let events =
         |name: &str, value: &str| batch && name == "accept" && value.contains(NDJSON_MEDIA_TYPE);
-    let named: Vec<(&str, &str)> = headers
+    let named: Vec<(&str, &str)> = all
         .iter()
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
         .filter(|(name, value)| !left(name) && !events(name, value))

@@ -269,6 +269,10 @@ async fn send(
         all.insert(header::CONTENT_LENGTH, HeaderValue::from(job.body.bytes));
     }
     all.insert(names::ATTEMPT, HeaderValue::from(job.attempt));
+    // It was let in once: what carried its token then was not kept.
+    let mut own = HeaderValue::try_from(gateway.auth.own().text()).map_err(|e| e.to_string())?;
+    own.set_sensitive(true);
+    all.insert(headers::TOKEN, own);
     if let Ok(id) = HeaderValue::from_str(&job.id) {
         all.insert(names::CALL_ID, id);
     }

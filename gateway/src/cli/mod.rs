@@ -23,6 +23,7 @@ mod predict;
 mod quantity;
 mod runtimes;
 mod secret;
+mod token;
 mod up;
 mod watch;
 mod workload;
@@ -40,7 +41,7 @@ use tokio::signal::unix::{SignalKind, signal};
     version,
     about,
     after_help = "Every command but `up` talks to a gateway: http://127.0.0.1:8080 unless --gateway or \
-        STOIC_GATEWAY says otherwise.\nExit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."
+        STOIC_GATEWAY says otherwise.\nA gateway that asks for a token gets the one of --token-file or STOIC_TOKEN.\nExit status: 0 done, 1 failed, 2 wrong input, 130 interrupted."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -64,6 +65,9 @@ enum Command {
     /// Keep, list and remove the secrets of functions
     #[command(subcommand)]
     Secret(secret::Secret),
+    /// Make, list and revoke the tokens that requests need
+    #[command(subcommand)]
+    Token(token::Token),
     /// List the runtimes, their sites and the links to them
     Runtimes(runtimes::Runtimes),
     /// List invocations as they were predicted and as they went
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Predict(command) => drive(command.run()),
         Command::Pods(command) => drive(command.run()),
         Command::Secret(command) => drive(command.run()),
+        Command::Token(command) => drive(command.run()),
         Command::Runtimes(command) => drive(command.run()),
         Command::Measurements(command) => drive(command.run()),
         Command::Account(command) => drive(command.run()),
@@ -221,6 +226,7 @@ mod tests {
                 let known =
                     |long: &str| command.get_arguments().any(|a| a.get_long() == Some(long));
                 assert!(other || (known("gateway") && known("output")), "{path}");
+                assert!(known("gateway") == known("token-file"), "{path}");
                 assert!(command.get_after_help().is_some(), "{path} has no examples");
             }
             for command in inner {

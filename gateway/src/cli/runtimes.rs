@@ -2,7 +2,7 @@
 
 use super::client::{Client, Gateway};
 use super::failed::Failed;
-use super::output::{Printing, table};
+use super::output::{Printing, plain, table};
 use super::quantity::{age, seconds};
 use crate::http::{RuntimeFunction, RuntimeView};
 use crate::scheduler::unix_now;
@@ -85,6 +85,14 @@ fn rows(runtimes: &[RuntimeView]) -> String {
         .flat_map(|runtime| runtime.functions.iter().map(move |f| (runtime, f)))
         .map(|(runtime, function)| of_function(runtime, function, now))
         .collect();
+    let troubles = runtimes.iter().filter_map(|runtime| {
+        let reason = runtime.reason.as_deref()?;
+        Some(format!("{}: {}", plain(&runtime.name), plain(reason)))
+    });
+    let runtimes_table = std::iter::once(runtimes_table)
+        .chain(troubles)
+        .collect::<Vec<_>>()
+        .join("\n");
     if functions.is_empty() {
         return runtimes_table;
     }

@@ -1,7 +1,7 @@
 //! `stoic up`.
 
 use super::BAD_INPUT;
-use crate::config::{BackendKind, Config};
+use crate::config::{BackendKind, Config, GatewayConfig};
 use crate::serve::{self, StartFailure};
 use clap::Args;
 use std::io::IsTerminal;
@@ -22,9 +22,19 @@ pub(super) struct Up {
     /// Folder of everything that lasts [default: ~/.local/share/stoic]
     #[arg(long, env = "STOIC_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// How pods run at a site: `process`, `docker` or `kubernetes`; may be given for several sites
+    /// How pods run at a site: `process`, `docker`, `kubernetes`, or `gateway:URL` for those of another gateway; may
+    /// be given for several sites
     #[arg(long = "site", value_name = "SITE=BACKEND", value_parser = site_backend)]
-    sites: Vec<(String, BackendKind)>,
+    sites: Vec<(String, Choice)>,
+    /// File with the token that the gateways of --site ask for
+    #[arg(long, env = "STOIC_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file with the authority of their certificates, instead of the system's
+    #[arg(long, env = "STOIC_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Listen beyond this machine although there is no token: whoever reaches the gateway may do everything
+    #[arg(long)]
+    insecure: bool,
     /// Take functions from the Kubernetes cluster of KUBECONFIG, or from the one that this runs in
     #[arg(long)]
     controller: bool,
@@ -57,7 +67,21 @@ impl Up {
             config.data = data;
         }
         config.controller.enabled |= self.controller;
-        for (name, backend) in self.sites {
+        config.auth.open |= self.insecure;
+        for (name, choice) in self.sites {
+            let backend = match choice {
+                Choice::Backend(backend) => backend,
+                Choice::Gateway(url) => {
+                    let gateway = GatewayConfig {
+                        url,
+                        token_file: self.token_file.clone(),
+                        ca: self.ca.clone(),
+                        ..GatewayConfig::default()
+                    };
+                    config.sites.entry(name).or_default().stand_for(gateway);
+                    continue;
+                }
+            };
             let Some(site) = config.sites.get_mut(&name) else {
                 let known: Vec<&str> = config.sites.keys().map(String::as_str).collect();
                 let text = format!(
@@ -76,8 +100,10 @@ impl Up {
                 site.emulated_link = None;
                 site.emulated_deployment = None;
             }
+            site.gateway = None;
             site.backend = backend;
         }
+        config.leave_runtimes_to_gateways();
         if self.print_config {
             return match toml::to_string_pretty(&config) {
                 Ok(text) => {
@@ -96,20 +122,34 @@ impl Up {
     }
 }
 
-/// `edge=docker`.
-fn site_backend(text: &str) -> Result<(String, BackendKind), String> {
+/// What is to run a site's pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Choice {
+    Backend(BackendKind),
+    /// The gateway at this URL.
+    Gateway(String),
+}
+
+/// `edge=docker`, `cloud=gateway:https://campus.example:8443`.
+fn site_backend(text: &str) -> Result<(String, Choice), String> {
     let (site, backend) = text
         .split_once('=')
         .ok_or("write SITE=BACKEND, as in `edge=docker`")?;
     let backend = match backend {
-        "process" => BackendKind::Process,
-        "docker" => BackendKind::Docker,
-        "kubernetes" => BackendKind::Kubernetes,
-        _ => {
-            return Err(format!(
-                "`{backend}` is not one of process, docker, kubernetes"
-            ));
+        "process" => Choice::Backend(BackendKind::Process),
+        "docker" => Choice::Backend(BackendKind::Docker),
+        "kubernetes" => Choice::Backend(BackendKind::Kubernetes),
+        "gateway" => {
+            return Err("write gateway:URL, as in `cloud=gateway:https://HOST:8443`".into());
         }
+        _ => match backend.strip_prefix("gateway:") {
+            Some(url) => Choice::Gateway(url.to_owned()),
+            None => {
+                return Err(format!(
+                    "`{backend}` is not one of process, docker, kubernetes, gateway:URL"
+                ));
+            }
+        },
     };
     Ok((site.to_owned(), backend))
 }

@@ -2,13 +2,17 @@
 //! embedded default stands: sites `edge` and `cloud` on this machine, the link and the deployment delay
 //! of the cloud emulated.
 
+mod access;
 mod controller;
+mod gateway;
 mod kubernetes;
 pub mod nearest;
 mod units;
 mod validate;
 
+pub use access::{AuthConfig, TlsConfig};
 pub use controller::ControllerConfig;
+pub use gateway::GatewayConfig;
 pub use kubernetes::{
     ImagePullPolicy, KubernetesConfig, KubernetesRuntime, PodReach, TolerationConfig,
 };
@@ -42,6 +46,11 @@ pub struct Config {
     pub body_limit: ByteSize,
     /// Threads that serve HTTP; 0: one a core.
     pub threads: usize,
+    /// Tokens.
+    pub auth: AuthConfig,
+    /// TLS of the HTTP gateway; absent: it speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
     /// How long callers may take.
     pub http: HttpConfig,
     /// How long packages and results are kept.
@@ -241,6 +250,8 @@ pub enum BackendKind {
     Docker,
     /// Pods of a Kubernetes cluster.
     Kubernetes,
+    /// Pods of another gateway.
+    Gateway,
 }
 
 /// Containers of a site.
@@ -297,6 +308,9 @@ pub struct SiteConfig {
     /// More about its cluster, for backend `kubernetes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesConfig>,
+    /// More about the gateway that it stands for, for backend `gateway`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayConfig>,
     /// The link to it; absent: the site is on this machine or network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_link: Option<EmulatedLinkConfig>,
@@ -394,6 +408,12 @@ pub struct RuntimeConfig {
     /// What a second of one of its pods costs, in any unit; see `placement.price_weight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<f64>,
+    /// At a site that is a gateway: what the runtime is called there; absent: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_runtime: Option<String>,
+    /// Whether its deployments have an emulated delay that is not this gateway's.
+    #[serde(skip)]
+    pub emulated_deployment: bool,
 }
 
 fn one_thread() -> u32 {
@@ -412,6 +432,8 @@ impl Default for Config {
             data: default_data(),
             body_limit: ByteSize::gib(4),
             threads: 0,
+            auth: AuthConfig::default(),
+            tls: None,
             http: HttpConfig::default(),
             storage: StorageConfig::default(),
             placement: PlacementConfig::default(),
@@ -556,6 +578,8 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         gpus,
         order,
         price: None,
+        peer_runtime: None,
+        emulated_deployment: false,
     };
     let edge = RuntimeConfig {
         site: "edge".to_owned(),
@@ -564,6 +588,8 @@ fn default_runtimes(cores: u32, gpus: u32) -> BTreeMap<String, RuntimeConfig> {
         gpus: 0,
         order: 0,
         price: None,
+        peer_runtime: None,
+        emulated_deployment: false,
     };
     let mut runtimes = BTreeMap::from([
         ("edge".to_owned(), edge),
@@ -592,7 +618,7 @@ impl Config {
     /// # Errors
     /// One line that names the key and, for a misspelt one, the nearest known key.
     pub fn parse(text: &str) -> Result<Self, InvalidConfig> {
-        let config: Self = toml::from_str(text).map_err(|e| {
+        let mut config: Self = toml::from_str(text).map_err(|e| {
             let place = e.span().map_or_else(String::new, |span| {
                 format!(
                     "line {}: ",
@@ -601,6 +627,7 @@ impl Config {
             });
             InvalidConfig(format!("{place}{}", nearest::explain(e.message())))
         })?;
+        config.leave_runtimes_to_gateways();
         config.validate()?;
         Ok(config)
     }

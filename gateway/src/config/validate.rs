@@ -22,9 +22,10 @@ impl Config {
             return refuse("runtimes: at least one is needed".to_owned());
         }
         for (name, runtime) in &self.runtimes {
-            if !is_label(name) {
+            // Those of another gateway have its site's name before a dot.
+            if !name.split('.').all(is_label) || name.len() > 63 {
                 return refuse(format!(
-                    "runtimes.{name}: a name has lower-case letters, digits and `-` only"
+                    "runtimes.{name}: a name has lower-case letters, digits, `-` and `.` only"
                 ));
             }
             if !self.sites.contains_key(&runtime.site) {
@@ -79,6 +80,29 @@ impl Config {
                 let here = self.runtimes.iter().filter(|(_, of)| of.site == *name);
                 let known: Vec<&str> = here.map(|(runtime, _)| runtime.as_str()).collect();
                 kubernetes.validate(name, &known)?;
+            }
+            if (site.backend == BackendKind::Gateway) != site.gateway.is_some() {
+                return refuse(format!(
+                    "sites.{name}.gateway: a table with its `url` is for sites with backend = \"gateway\", and needed there"
+                ));
+            }
+            if let Some(gateway) = &site.gateway {
+                if let Some((key, why)) = gateway.fault() {
+                    return refuse(format!("sites.{name}.gateway.{key}: {why}"));
+                }
+                if name == self.home_site() {
+                    return refuse(format!(
+                        "sites.{name}: packages arrive at the site of the first runtime, which cannot be another gateway"
+                    ));
+                }
+                if site.emulated_link.is_some()
+                    || site.emulated_deployment.is_some()
+                    || site.store.is_some()
+                {
+                    return refuse(format!(
+                        "sites.{name}: a gateway's link, deployments and store are its own: leave emulated_link, emulated_deployment and store out"
+                    ));
+                }
             }
             if let Some(deployment) = &site.emulated_deployment
                 && !(deployment.scale.is_finite() && deployment.scale >= 0.0)

@@ -35,11 +35,13 @@ impl Warmer for ModelWarmer {
             let Some(gateway) = self.gateway.upgrade() else {
                 return Ok(());
             };
-            let url = gateway
-                .stores
-                .site(site)?
-                .presign_get(&model.key, URL_LIFE)
-                .await?;
+            let store = gateway.stores.site(site)?;
+            // One that could not be reached when the model was published has yet to get it.
+            if gateway.is_gateway(site) && store.head(&model.key).await?.is_none() {
+                let home = gateway.stores.home()?;
+                home.copy_to(&model.key, store, None).await?;
+            }
+            let url = store.presign_get(&model.key, URL_LIFE).await?;
             let told = ModelRef {
                 version: model.version.clone(),
                 url,

@@ -63,6 +63,37 @@ impl History {
         .await
     }
 
+    /// A setting, where it was set.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn get_setting(&self, name: &str) -> Result<Option<String>, HistoryError> {
+        let name = name.to_owned();
+        self.ask(move |connection| {
+            let sql = "SELECT value FROM settings WHERE name = ?1";
+            Ok(connection
+                .query_row(sql, [name], |row| row.get(0))
+                .optional()?)
+        })
+        .await
+    }
+
+    /// Sets a setting.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub async fn set_setting(&self, name: &str, value: String) -> Result<(), HistoryError> {
+        let name = name.to_owned();
+        self.ask(move |connection| {
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+                params![name, value],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Stores how a version of a function was scaled; on disk when this returns.
     ///
     /// # Errors

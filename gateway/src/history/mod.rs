@@ -8,6 +8,7 @@ mod queries;
 mod records;
 mod rows;
 mod schema;
+mod tokens;
 mod worker;
 
 pub use records::{

@@ -74,6 +74,11 @@ const MIGRATIONS: &[&str] = &["
         function TEXT NOT NULL, version TEXT NOT NULL, runtime TEXT NOT NULL, replicas INTEGER NOT NULL,
         PRIMARY KEY (function, runtime)
     ) STRICT;
+", "
+    CREATE TABLE tokens (
+        name TEXT PRIMARY KEY, hash BLOB NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL,
+        expires REAL, rate TEXT
+    ) STRICT;
 "];
 
 /// Brings the database to the newest schema.

@@ -1,6 +1,7 @@
 //! The connection on which requests come: whose it is, whether it waits for anything, and what is left to
 //! do on it when it no longer speaks HTTP.
 
+use super::wire::Wire;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What goes on with a connection after an upgrade.
 pub(super) type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -20,6 +20,10 @@ pub(super) type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Caller {
     /// Its address, as `X-Forwarded-For` has it.
     pub(super) address: HeaderValue,
+    /// Whether it came through the door that is the gateway's own.
+    pub(super) inside: bool,
+    /// Whether it speaks TLS.
+    pub(super) secure: bool,
     /// Requests that are worked or answered now.
     busy: AtomicUsize,
     /// Requests so far.
@@ -40,7 +44,7 @@ impl std::fmt::Debug for Caller {
 }
 
 impl Caller {
-    pub(super) fn new(address: SocketAddr) -> Arc<Self> {
+    pub(super) fn new(address: SocketAddr, inside: bool, secure: bool) -> Arc<Self> {
         let ip = match address.ip() {
             // A socket for both families shows IPv4 callers so.
             IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
@@ -49,6 +53,8 @@ impl Caller {
         Arc::new(Self {
             address: HeaderValue::try_from(ip.to_string())
                 .unwrap_or(HeaderValue::from_static("unknown")),
+            inside,
+            secure,
             busy: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             begun: AtomicBool::new(false),
@@ -119,7 +125,7 @@ impl Drop for Busy {
 /// A caller's stream: it notes that bytes came.
 #[derive(Debug)]
 pub(super) struct Heard {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Wire,
     pub(super) caller: Arc<Caller>,
 }
 

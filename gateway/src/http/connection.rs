@@ -4,6 +4,8 @@
 use super::answer::failure;
 use super::caller::{Busy, Caller, Heard};
 use super::forward::Local;
+use super::server::Door;
+use super::wire::Wire;
 use super::{Body, routes};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
@@ -47,18 +49,21 @@ pub(super) async fn connection(
     gateway: Arc<Gateway>,
     stream: TcpStream,
     peer: SocketAddr,
+    door: Door,
     mut stopped: Stopped,
 ) {
     let _ = stream.set_nodelay(true);
-    let caller = Caller::new(peer);
+    let caller = Caller::new(peer, door.inside(), door.secure());
     let patience = gateway.config.http.head_timeout;
     let asked = tokio::select! {
-        asked = tokio::time::timeout(patience, speaks_http2(&stream)) => asked,
+        asked = tokio::time::timeout(patience, greet(stream, &door)) => asked,
         // Nothing is owed to a connection that has asked for nothing.
         _ = stopped.wait_for(Option::is_some) => return,
     };
     // One that says nothing is closed without a word.
-    let Ok(Ok(http2)) = asked else { return };
+    let Ok(Ok((stream, http2))) = asked else {
+        return;
+    };
     let io = TokioIo::new(Heard {
         stream,
         caller: Arc::clone(&caller),
@@ -69,6 +74,20 @@ pub(super) async fn connection(
     } else {
         serve_http1(gateway, io, caller, look, stopped).await;
     }
+}
+
+/// Agrees with a caller on what is spoken: the stream, and whether that is HTTP/2.
+async fn greet(stream: TcpStream, door: &Door) -> std::io::Result<(Wire, bool)> {
+    let Some(acceptor) = door.acceptor() else {
+        let http2 = speaks_http2(&stream).await?;
+        return Ok((Wire::Plain(stream), http2));
+    };
+    let stream = acceptor
+        .accept(stream)
+        .await
+        .inspect_err(|error| debug!("TLS: {error}"))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Wire::Tls(Box::new(stream)), http2))
 }
 
 /// Whether the first bytes are those of HTTP/2. They stay where they are.
@@ -218,7 +237,7 @@ impl HttpBody for Counted {
 }
 
 /// Tells a client that its head took too long.
-async fn refuse_late(mut stream: TcpStream) {
+async fn refuse_late(mut stream: Wire) {
     let detail = "the head of the request did not come in time";
     let response = failure(&Failure::new(408, "head_timeout", detail));
     let (head, body) = response.into_parts();

@@ -2,6 +2,7 @@
 
 use super::Body;
 use super::answer::json;
+use super::gate::About;
 use super::invoke::query;
 use super::views::{FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView};
 use crate::failure::Failure;
@@ -77,13 +78,16 @@ async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, name: Option
         return Err(Failure::new(400, "function_invalid", detail));
     }
     let existed = gateway.functions.get(&object.metadata.name).is_some();
+    let about = About(object.metadata.name.clone());
     let deployed = gateway.deploy(object).await?;
     let status = if existed {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    Ok(json(status, &FunctionView::of(&deployed)))
+    let mut answer = json(status, &FunctionView::of(&deployed));
+    answer.extensions_mut().insert(about);
+    Ok(answer)
 }
 
 /// `GET /v1/functions/{name}/predict?items=N&bytes=B&action=A&deadline=D&mode=M&explain=true`.
@@ -243,6 +247,7 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
     let view = |(index, info): (usize, &crate::scheduler::RuntimeInfo)| {
         let config = gateway.config.runtimes.get(&info.name);
         let link = gateway.scheduler.link(index);
+        let trouble = gateway.site(&info.site).and_then(|site| site.trouble());
         RuntimeView {
             name: info.name.clone(),
             site: info.site.clone(),
@@ -257,7 +262,8 @@ pub(super) fn runtimes(gateway: &Gateway) -> Response<Body> {
             rtt_s: link.rtt_s,
             emulated: emulated(info.link_emulated, info.deployment_emulated),
             price: info.price,
-            available: standings(index).iter().all(|f| f.standing.available),
+            available: trouble.is_none() && standings(index).iter().all(|f| f.standing.available),
+            reason: trouble,
             link: LinkView::of(&gateway.scheduler.link_state(index)),
             functions: standings(index),
         }
@@ -314,7 +320,7 @@ pub(super) async fn scale(
 }
 
 /// The body of a request that carries an object.
-async fn object_body(request: Request<Incoming>) -> Result<Bytes, Failure> {
+pub(super) async fn object_body(request: Request<Incoming>) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), OBJECT_LIMIT)
         .collect()
         .await;

@@ -12,19 +12,23 @@ mod calls;
 mod connection;
 mod forward;
 mod functions;
+mod gate;
 mod invoke;
 mod logs;
 mod openapi;
 mod openfaas;
+mod peer;
 mod routes;
 mod secrets;
 mod server;
+mod tokens;
 mod views;
+mod wire;
 
 pub use body::Body;
 pub use openapi::OPENAPI;
 pub use secrets::SecretView;
-pub use server::Front;
+pub use server::{Door, Front};
 pub use views::{
     FunctionStatus, FunctionView, GatewayInfo, ModelsView, PredictView, RuntimeFunction,
     RuntimeView,

@@ -175,6 +175,21 @@ mod tests {
         conforms(&document, &value, schema, name);
     }
 
+    #[test]
+    fn a_token_is_described() {
+        let new = crate::auth::NewToken {
+            name: text(),
+            scopes: crate::auth::Scopes::of(&crate::auth::Scope::ALL),
+            lifetime_s: Some(60.0),
+            rate: "10/s".parse().ok(),
+        };
+        check("NewToken", &new);
+        let (record, secret) = new.make(1.0).expect("made");
+        let mut view = crate::auth::TokenView::of(&record);
+        view.token = Some(secret.text().to_owned());
+        check("Token", &view);
+    }
+
     fn text() -> String {
         "x".to_owned()
     }
@@ -296,6 +311,7 @@ mod tests {
         check(
             "Runtime",
             &RuntimeView {
+                reason: Some(text()),
                 name: text(),
                 site: text(),
                 backend: text(),

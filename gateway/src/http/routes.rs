@@ -2,7 +2,9 @@
 
 use super::answer::{failure, typed};
 use super::caller::Caller;
-use super::{Body, OPENAPI, calls, functions, invoke, logs, openfaas, secrets};
+use super::gate::{self, Note, Who, reading};
+use super::{Body, OPENAPI, calls, functions, invoke, logs, openfaas, peer, secrets, tokens};
+use crate::auth::Scope;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use bytes::Bytes;
@@ -19,9 +21,16 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Answers one request.
 pub(super) async fn route(
     gateway: &Arc<Gateway>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     caller: &Caller,
 ) -> Response<Body> {
+    let who = match gate::admit(gateway, &mut request, caller) {
+        Ok(who) => who,
+        Err(refused) => {
+            Box::pin(invoke::discard(request)).await;
+            return refused.answer();
+        }
+    };
     let uri = request.uri().clone();
     if let Some((name, inner)) = invocation(&uri, "/function/") {
         return match inner {
@@ -36,11 +45,61 @@ pub(super) async fn route(
         };
     }
     // Boxed, so that what is made and moved for an invocation stays small.
-    Box::pin(own(gateway, request, &uri)).await
+    Box::pin(async {
+        let note = Note::of(&request, &who, caller);
+        let answer = own(gateway, request, &uri, &who, caller).await;
+        if let Some(note) = note {
+            note.write(gateway, &answer).await;
+        }
+        answer
+    })
+    .await
+}
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: whoever asks is answered.
+    Nothing,
+    /// Any token.
+    Token,
+    /// A token of this scope.
+    Scope(Scope),
+}
+
+/// What a request of this address and method needs, where tokens are needed at all.
+pub(super) fn need(gateway: &Gateway, uri: &Uri, method: &Method) -> Need {
+    let path = uri.path();
+    if path.starts_with("/function/") || path.starts_with("/async-function/") {
+        return Need::Scope(Scope::Invoke);
+    }
+    if let Some((route, _)) = find_in(openfaas::PATHS, path) {
+        return match route {
+            openfaas::Route::Info | openfaas::Route::Namespaces | openfaas::Route::Namespace => {
+                Need::Token
+            }
+            openfaas::Route::Functions
+            | openfaas::Route::Function
+            | openfaas::Route::Scale
+            | openfaas::Route::Secrets
+            | openfaas::Route::Logs => Need::Scope(Scope::Deploy),
+        };
+    }
+    match find(path) {
+        None => Need::Token,
+        Some((Route::Metrics, _)) if gateway.config.auth.metrics_open => Need::Nothing,
+        Some((route, _)) => route.need(method),
+    }
 }
 
 /// Answers a request to the gateway itself.
-async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> Response<Body> {
+async fn own(
+    gateway: &Arc<Gateway>,
+    request: Request<Incoming>,
+    uri: &Uri,
+    who: &Who,
+    caller: &Caller,
+) -> Response<Body> {
     let path = uri.path();
     if let Some((route, of)) = find_in(openfaas::PATHS, path) {
         let answered = openfaas::answer(gateway, route, of, request).await;
@@ -59,6 +118,13 @@ async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> R
         Route::Function => functions::one(gateway, of, request).await,
         Route::Call => calls::one(gateway, of, request.method()).await,
         Route::CallRetry => calls::retry(gateway, of, request.method()).await,
+        Route::PeerCheck => peer::check(gateway, request).await,
+        Route::PeerLeases => peer::leases(gateway, who, request).await,
+        Route::PeerLease => peer::tunnel(gateway, of, who, request, caller).await,
+        Route::PeerObject => peer::object(gateway, of, who, request).await,
+        Route::PeerPresign => peer::presign(gateway, who, request).await,
+        Route::Tokens => tokens::collection(gateway, request).await,
+        Route::OneToken => tokens::one(gateway, of, request.method()).await,
         Route::Secret => secrets::one(gateway, of, request).await,
         Route::Scale => functions::scale(gateway, of, request).await,
         Route::Pod => functions::end_pod(gateway, of, request.method()),
@@ -74,6 +140,7 @@ async fn own(gateway: &Arc<Gateway>, request: Request<Incoming>, uri: &Uri) -> R
         Route::Calls => calls::list(gateway, uri).await,
         Route::CallResult => calls::result(gateway, of).await,
         Route::Result => invoke::result(gateway, of).await,
+        Route::Peer => peer::hello(gateway).await,
         Route::Info => Ok(functions::info(gateway)),
         Route::Health => Ok(text(
             "text/plain; charset=utf-8",
@@ -117,6 +184,14 @@ pub(super) enum Route {
     Call,
     CallResult,
     CallRetry,
+    Tokens,
+    OneToken,
+    Peer,
+    PeerCheck,
+    PeerLeases,
+    PeerLease,
+    PeerObject,
+    PeerPresign,
     Info,
     Health,
     Metrics,
@@ -124,8 +199,42 @@ pub(super) enum Route {
     Page,
 }
 
+impl Route {
+    /// What a request to it needs.
+    fn need(self, method: &Method) -> Need {
+        match self {
+            Self::Health | Self::OpenApi => Need::Nothing,
+            Self::Metrics | Self::Page | Self::Info | Self::Runtimes => Need::Token,
+            Self::Function => reading(method, Scope::Invoke, Scope::Deploy),
+            Self::Predict
+            | Self::Result
+            | Self::Calls
+            | Self::Call
+            | Self::CallResult
+            | Self::CallRetry
+            | Self::Peer
+            | Self::PeerLease
+            | Self::PeerObject
+            | Self::PeerPresign => Need::Scope(Scope::Invoke),
+            Self::Functions
+            | Self::Models
+            | Self::Logs
+            | Self::Secrets
+            | Self::Secret
+            | Self::Scale
+            | Self::Pods
+            | Self::Pod
+            | Self::PeerCheck
+            | Self::PeerLeases => Need::Scope(Scope::Deploy),
+            Self::Measurements | Self::Account | Self::Tokens | Self::OneToken => {
+                Need::Scope(Scope::Admin)
+            }
+        }
+    }
+}
+
 /// Paths beside `/function/...`, as `openapi.json` writes them; a test holds it to this list.
-pub(super) const PATHS: [(&str, Route); 24] = [
+pub(super) const PATHS: [(&str, Route); 32] = [
     ("/v1/functions", Route::Functions),
     ("/v1/functions/{name}", Route::Function),
     ("/v1/functions/{name}/predict", Route::Predict),
@@ -144,6 +253,14 @@ pub(super) const PATHS: [(&str, Route); 24] = [
     ("/v1/calls/{id}", Route::Call),
     ("/v1/calls/{id}/result", Route::CallResult),
     ("/v1/calls/{id}/retry", Route::CallRetry),
+    ("/v1/tokens", Route::Tokens),
+    ("/v1/tokens/{name}", Route::OneToken),
+    ("/v1/peer", Route::Peer),
+    ("/v1/peer/check", Route::PeerCheck),
+    ("/v1/peer/leases", Route::PeerLeases),
+    ("/v1/peer/leases/{id}", Route::PeerLease),
+    ("/v1/peer/objects/{key}", Route::PeerObject),
+    ("/v1/peer/presign", Route::PeerPresign),
     ("/v1/info", Route::Info),
     ("/healthz", Route::Health),
     ("/readyz", Route::Health),
@@ -232,7 +349,7 @@ mod tests {
     #[test]
     fn every_path_finds_its_route_and_others_none() {
         for (pattern, route) in PATHS {
-            let path = ["{name}", "{id}", "{pod}"]
+            let path = ["{name}", "{id}", "{pod}", "{key}"]
                 .iter()
                 .fold(pattern.to_owned(), |path, of| path.replace(of, "hi"));
             let of = if path == pattern { "" } else { "hi" };

@@ -2,6 +2,7 @@
 
 use super::connection::{Stopped, connection};
 use crate::gateway::Gateway;
+use crate::tls::FrontTls;
 use socket2::{SockRef, TcpKeepalive};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -10,7 +11,39 @@ use std::time::Duration;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+
+/// How callers come in.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// Over HTTP as it is.
+    Plain,
+    /// Over TLS.
+    Tls(Arc<FrontTls>),
+    /// Over HTTP on loopback, for the gateway itself where everybody else comes over TLS.
+    Inside,
+}
+
+impl Door {
+    /// What it does with a new connection, before HTTP.
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        match self {
+            Self::Tls(tls) => Some(tls.acceptor()),
+            Self::Plain | Self::Inside => None,
+        }
+    }
+
+    /// Whether it is for the gateway alone.
+    pub(super) fn inside(&self) -> bool {
+        matches!(self, Self::Inside)
+    }
+
+    /// Whether what comes in is encrypted.
+    pub(super) fn secure(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
 
 /// The running front.
 #[derive(Debug)]
@@ -28,6 +61,7 @@ impl Front {
     pub fn start(
         gateway: &Arc<Gateway>,
         listener: &TcpListener,
+        door: &Door,
         threads: usize,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
@@ -38,7 +72,7 @@ impl Front {
             .map(|number| {
                 let (gateway, listener, stopped) =
                     (Arc::clone(gateway), listener.try_clone()?, stopped.clone());
-                start_thread(number, gateway, listener, stopped)
+                start_thread(number, gateway, listener, door.clone(), stopped)
             })
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -69,6 +103,7 @@ fn start_thread(
     number: usize,
     gateway: Arc<Gateway>,
     listener: TcpListener,
+    door: Door,
     stopped: Stopped,
 ) -> std::io::Result<JoinHandle<()>> {
     let (built, started) = std::sync::mpsc::channel();
@@ -81,7 +116,7 @@ fn start_thread(
             match runtime {
                 Ok(runtime) => {
                     let _ = built.send(Ok(()));
-                    runtime.block_on(serve(gateway, listener, stopped));
+                    runtime.block_on(serve(gateway, listener, door, stopped));
                 }
                 Err(error) => drop(built.send(Err(error))),
             }
@@ -102,7 +137,7 @@ fn listen_for_life(listener: &TcpListener) -> std::io::Result<()> {
     SockRef::from(listener).set_tcp_keepalive(&life)
 }
 
-async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut stopped: Stopped) {
+async fn serve(gateway: Arc<Gateway>, listener: TcpListener, door: Door, mut stopped: Stopped) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!("cannot listen: {error}"),
@@ -112,7 +147,7 @@ async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut stopped: Stoppe
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, each.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, door.clone(), each.clone()))),
                 Err(error) => {
                     // Out of descriptors, most likely: others will be given back soon.
                     debug!("cannot accept: {error}");

@@ -90,6 +90,9 @@ pub struct RuntimeView {
     /// Whether every function that is deployed may be placed on it.
     #[serde(default = "yes")]
     pub available: bool,
+    /// Why none may, where that has nothing to do with any function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The link to its site, and when it was measured; none for a site without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkView>,

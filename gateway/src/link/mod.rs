@@ -4,9 +4,11 @@
 //! `stoic-placement`, from the transfers that the requester saw.
 
 mod emulated;
+mod pipe;
 mod probe;
 mod store_probe;
 
 pub use emulated::{EmulatedLink, Relay};
+pub use pipe::join;
 pub use probe::{HEALTH_PATH, OPENFAAS_HEALTH_PATH, exchange, health, healthy};
 pub use store_probe::{Measured, PREFIX as PROBES, probe_store};

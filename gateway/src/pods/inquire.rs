@@ -83,8 +83,11 @@ impl Pool {
             Some(why) if standing.watched && !standing.probing => Some(why.to_owned()),
             _ => None,
         };
+        let trouble = self.options.site.trouble();
         Standing {
             withheld,
+            available: standing.available && (trouble.is_none() || state.any_ready()),
+            reason: trouble.or(standing.reason),
             ..standing
         }
     }

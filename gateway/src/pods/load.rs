@@ -74,7 +74,8 @@ impl Pool {
         load.failing = load.places == 0
             && (state.retry_at.is_some_and(|at| now < at)
                 || state.coming().any(tried_in_vain)
-                || !state.watch.available(self.options.clock.now()));
+                || !state.watch.available(self.options.clock.now())
+                || self.options.site.trouble().is_some());
         if load.free > 0 && state.waiting.is_empty() {
             return load;
         }

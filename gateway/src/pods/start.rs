@@ -63,6 +63,12 @@ impl Pool {
             self.give_way(&name, &failures);
             let doubled = 2u32.saturating_pow(failures.count() - 1);
             let pause = tokio::time::sleep(self.options.backoff.saturating_mul(doubled));
+            let pause = async {
+                tokio::select! {
+                    () = pause => {}
+                    () = self.options.site.mended() => {}
+                }
+            };
             if ended.run_until_cancelled(pause).await.is_none() {
                 return;
             }

@@ -204,7 +204,7 @@ pub async fn run(
         let placed = gateway
             .scheduler
             .place(&job.deployed, &ask)
-            .map_err(|e| Failure::from(e).of(&job.invocation))?;
+            .map_err(|e| gateway.unplaced(&job.deployed, e).of(&job.invocation))?;
         let tried = match job.mode {
             Mode::Pinned | Mode::Selector | Mode::Auto => {
                 single::run(gateway, &job, staged, vec![placed.clone()], events).await

@@ -59,7 +59,11 @@ pub(super) async fn run(
         Some(train::reserve(gateway, job).await?)
     };
     let store = gateway.stores.site(&info.site)?;
-    let mut request = request(store, job, staged, &result_key(&job.invocation)).await?;
+    // A link that breaks now is no fault of the batch: it may be worked elsewhere.
+    let again = job.runtime.is_none();
+    let lost = |failure: Failure| Failed::elsewhere(failure, placed.runtime, again);
+    let request = request(store, job, staged, &result_key(&job.invocation)).await;
+    let mut request = request.map_err(lost)?;
     if let Some(training) = &training {
         request.model_output = Some(ModelRef {
             version: training.version().to_owned(),
@@ -79,7 +83,9 @@ pub(super) async fn run(
     let worked = pod::work(&lease.pod, &request, timeout, step).await;
     let done = worked.map_err(|error| judged(error, &lease, placed.runtime))?;
     if info.remote {
-        home_result(gateway, &info.site, &result_key(&job.invocation)).await?;
+        let key = result_key(&job.invocation);
+        let homed = home_result(gateway, &info.site, &key).await;
+        homed.map_err(lost)?;
         clear(gateway, &info.site, vec![staged.key.clone()]);
     }
     if let (Some(training), Some(model)) = (training, &done.model) {
@@ -302,17 +308,20 @@ pub(super) async fn request(
     staged: &Staged,
     output: &str,
 ) -> Result<BatchRequest, Failure> {
+    // Another gateway is asked for each: together they take one round trip.
+    let (read, write) = tokio::try_join!(
+        store.presign_get(&staged.key, URL_LIFE),
+        store.presign_put(output, URL_LIFE)
+    )?;
     Ok(BatchRequest {
         invocation: job.invocation.clone(),
         action: job.action.clone(),
         input: PackageRef {
-            url: store.presign_get(&staged.key, URL_LIFE).await?,
+            url: read,
             bytes: staged.bytes,
             content_type: staged.content_type.clone(),
         },
-        output: Some(OutputRef {
-            url: store.presign_put(output, URL_LIFE).await?,
-        }),
+        output: Some(OutputRef { url: write }),
         range: None,
         part: None,
         model_output: None,

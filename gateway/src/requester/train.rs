@@ -10,7 +10,7 @@ use crate::scheduler::unix_now;
 use crate::storage::model_key;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
-use tracing::info;
+use tracing::{info, warn};
 
 /// A version that is being made. Versions of one function are made one after the other.
 #[derive(Debug)]
@@ -58,8 +58,17 @@ impl Training {
             return Ok(());
         };
         for (other, store) in gateway.stores.all() {
-            if other != site {
-                made_here.copy_to(&self.model.key, store, None).await?;
+            if other == site {
+                continue;
+            }
+            let copied = made_here.copy_to(&self.model.key, store, None).await;
+            match copied {
+                Ok(_) => {}
+                // Another gateway gets it when a pod there asks for it.
+                Err(error) if gateway.is_gateway(other) => {
+                    warn!(site = other, "the model is not there yet: {error}");
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         let function = job.deployed.function.name();

@@ -108,8 +108,8 @@ impl Scheduler {
                     site: runtime.site.clone(),
                     remote: runtime.site != home,
                     link_emulated: site.is_some_and(|site| site.emulated_link.is_some()),
-                    deployment_emulated: site
-                        .is_some_and(|site| site.emulated_deployment.is_some()),
+                    deployment_emulated: runtime.emulated_deployment
+                        || site.is_some_and(|site| site.emulated_deployment.is_some()),
                     gpus: runtime.gpus,
                     price: runtime.price,
                 }

@@ -4,6 +4,7 @@
 
 mod delays;
 mod docker;
+mod gateway;
 mod kubernetes;
 mod log_file;
 mod logs;
@@ -16,6 +17,7 @@ mod reference;
 
 pub use delays::DelayTrace;
 pub use docker::{DockerOptions, DockerSite};
+pub use gateway::{GatewaySite, There};
 pub use kubernetes::{KubernetesOptions, KubernetesSite};
 pub use logs::{LogAsk, LogStream};
 pub use pod::{AdoptedPod, Adoption, PodSpec, StartError, StartedPod};
@@ -35,7 +37,7 @@ pub type SiteFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A place where pods run.
 pub trait Site: Send + Sync + std::fmt::Debug {
-    /// Name of its backend, as configurations write it: `process`, `docker`, `kubernetes`.
+    /// Name of its backend, as configurations write it: `process`, `docker`, `kubernetes`, `gateway`.
     fn backend(&self) -> &'static str;
 
     /// Whether the function has what pods here are made of.
@@ -43,6 +45,16 @@ pub trait Site: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The key of the function's spec that it lacks: `command`, `image`.
     fn can_run(&self, spec: &FunctionSpec) -> Result<(), &'static str>;
+
+    /// Why nothing can be started here at the moment, where the site knows: it is left out of placement.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns when [`trouble`](Self::trouble) that there is now has ended; never, where there is none.
+    fn mended(&self) -> SiteFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// The address of this machine at which pods here reach it: where the site's embedded store listens.
     fn host(&self) -> IpAddr {

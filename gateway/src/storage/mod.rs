@@ -19,8 +19,15 @@ use tracing::{info, warn};
 pub const URL_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Bucket of the embedded stores.
 const BUCKET: &str = "stoic";
+/// Prefix of what other gateways keep in the home store.
+pub const PEERS: &str = "peers/";
 /// Prefixes of what expires.
-const EXPIRING: [&str; 3] = ["packages/", "results/", crate::link::PROBES];
+const EXPIRING: [&str; 4] = [
+    "packages/",
+    "results/",
+    crate::link::PROBES,
+    "peers/passing/",
+];
 
 /// The stores, by site.
 #[derive(Debug)]
@@ -50,7 +57,7 @@ pub fn model_key(function: &str, version: &str, invocation: &str) -> String {
 
 impl Stores {
     /// Opens the store of every site; embedded ones listen on a free port where the pods of their site
-    /// reach them: `hosts`, by site, else loopback.
+    /// reach them: `hosts`, by site, else loopback. Those of `elsewhere` are reached otherwise.
     ///
     /// # Errors
     /// A folder cannot be written, or an outside store cannot be reached; names the site.
@@ -60,10 +67,15 @@ impl Stores {
         credentials: &Credentials,
         links: &HashMap<String, Arc<EmulatedLink>>,
         hosts: &HashMap<String, IpAddr>,
+        mut elsewhere: HashMap<String, Store>,
     ) -> anyhow::Result<Self> {
         let mut by_site = HashMap::new();
         let mut embedded = Vec::new();
         for (site, site_config) in &config.sites {
+            if let Some(store) = elsewhere.remove(site) {
+                by_site.insert(site.clone(), store);
+                continue;
+            }
             let store = match &site_config.store {
                 Some(outside) => outside_store(outside)
                     .await

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
 use crate::error::{innermost, without_query};
-use crate::{Credentials, Reader, StoreError};
+use crate::{Credentials, Objects, Pieces, Reader, StoreError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A transfer that moves nothing for so long counts as broken.
@@ -78,10 +78,16 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    client: Client,
-    presigner: Client,
+    way: Way,
     bucket: String,
     endpoint: String,
+}
+
+/// How its objects are reached.
+#[derive(Debug)]
+enum Way {
+    S3 { client: Client, presigner: Client },
+    Elsewhere(Arc<dyn Objects>),
 }
 
 /// What is known about an object without reading it.
@@ -134,8 +140,7 @@ impl Store {
             .unwrap_or_else(|| format!("s3 in {}", options.region));
         let store = Self {
             inner: Arc::new(Inner {
-                client,
-                presigner,
+                way: Way::S3 { client, presigner },
                 bucket: options.bucket,
                 endpoint,
             }),
@@ -144,11 +149,30 @@ impl Store {
         Ok(store)
     }
 
+    /// A store that is reached by something else than S3.
+    pub fn elsewhere(objects: Arc<dyn Objects>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                bucket: "objects".to_owned(),
+                endpoint: objects.endpoint().to_owned(),
+                way: Way::Elsewhere(objects),
+            }),
+        }
+    }
+
+    /// What it is reached by, where that is not S3.
+    pub(crate) fn objects(&self) -> Option<&dyn Objects> {
+        match &self.inner.way {
+            Way::S3 { .. } => None,
+            Way::Elsewhere(objects) => Some(&**objects),
+        }
+    }
+
     async fn ensure_bucket(&self, region: &str) -> Result<(), StoreError> {
         use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
         let what = || format!("bucket {}", self.bucket());
         let head = self
-            .client()
+            .client()?
             .head_bucket()
             .bucket(self.bucket())
             .send()
@@ -165,7 +189,7 @@ impl Store {
                 .build()
         });
         let created = self
-            .client()
+            .client()?
             .create_bucket()
             .bucket(self.bucket())
             .set_create_bucket_configuration(place)
@@ -189,12 +213,33 @@ impl Store {
         &self.inner.bucket
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.inner.client
+    pub(crate) fn client(&self) -> Result<&Client, StoreError> {
+        match &self.inner.way {
+            Way::S3 { client, .. } => Ok(client),
+            Way::Elsewhere(_) => Err(self.no_s3()),
+        }
+    }
+
+    fn presigner(&self) -> Result<&Client, StoreError> {
+        match &self.inner.way {
+            Way::S3 { presigner, .. } => Ok(presigner),
+            Way::Elsewhere(_) => Err(self.no_s3()),
+        }
+    }
+
+    fn no_s3(&self) -> StoreError {
+        StoreError::other(self.endpoint(), "this is not done over the gateway's HTTP")
     }
 
     pub(crate) fn endpoint(&self) -> &str {
         &self.inner.endpoint
+    }
+
+    fn body(&self, source: Source) -> ObjectBody {
+        ObjectBody {
+            source,
+            endpoint: self.endpoint().to_owned(),
+        }
     }
 
     /// The error for a failed operation on one key.
@@ -214,8 +259,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is none.
     pub async fn get(&self, key: &str) -> Result<Object, StoreError> {
+        if let Some(objects) = self.objects() {
+            let found = objects.get(key, None).await?;
+            return Ok(Object {
+                bytes: found.bytes,
+                content_type: found.content_type,
+                body: self.body(Source::Pieces(found.pieces)),
+            });
+        }
         let got = self
-            .client()
+            .client()?
             .get_object()
             .bucket(self.bucket())
             .key(key)
@@ -226,10 +279,7 @@ impl Store {
         Ok(Object {
             bytes,
             content_type: got.content_type.unwrap_or_else(unknown_type),
-            body: ObjectBody {
-                inner: got.body,
-                endpoint: self.endpoint().to_owned(),
-            },
+            body: self.body(Source::S3(got.body)),
         })
     }
 
@@ -246,9 +296,16 @@ impl Store {
         if length == 0 {
             return Ok(Bytes::new());
         }
+        if let Some(objects) = self.objects() {
+            let found = objects.get(key, Some((offset, length))).await?;
+            return self
+                .body(Source::Pieces(found.pieces))
+                .collect(length)
+                .await;
+        }
         let last = offset.saturating_add(length - 1);
         let got = self
-            .client()
+            .client()?
             .get_object()
             .bucket(self.bucket())
             .key(key)
@@ -256,13 +313,7 @@ impl Store {
             .send()
             .await;
         match got {
-            Ok(got) => {
-                let body = ObjectBody {
-                    inner: got.body,
-                    endpoint: self.endpoint().to_owned(),
-                };
-                body.collect(length).await
-            }
+            Ok(got) => self.body(Source::S3(got.body)).collect(length).await,
             Err(e) if e.raw_response().is_some_and(|r| r.status().as_u16() == 416) => {
                 Ok(Bytes::new())
             }
@@ -275,8 +326,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, StoreError> {
+        if let Some(objects) = self.objects() {
+            return Ok(objects.head(key).await?.map(crate::elsewhere::head));
+        }
         let head = self
-            .client()
+            .client()?
             .head_object()
             .bucket(self.bucket())
             .key(key)
@@ -298,7 +352,10 @@ impl Store {
     /// # Errors
     /// When the store cannot remove it.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.client()
+        if let Some(objects) = self.objects() {
+            return objects.delete(key).await;
+        }
+        self.client()?
             .delete_object()
             .bucket(self.bucket())
             .key(key)
@@ -314,7 +371,7 @@ impl Store {
     /// When the store cannot list.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
         let mut pages = self
-            .client()
+            .client()?
             .list_objects_v2()
             .bucket(self.bucket())
             .prefix(prefix)
@@ -341,9 +398,11 @@ impl Store {
     /// # Errors
     /// When `expires` is zero or the key cannot be signed.
     pub async fn presign_get(&self, key: &str, expires: Duration) -> Result<String, StoreError> {
+        if let Some(objects) = self.objects() {
+            return objects.presign(key, false, expires).await;
+        }
         let request = self
-            .inner
-            .presigner
+            .presigner()?
             .get_object()
             .bucket(self.bucket())
             .key(key)
@@ -359,9 +418,11 @@ impl Store {
     /// # Errors
     /// When `expires` is zero or the key cannot be signed.
     pub async fn presign_put(&self, key: &str, expires: Duration) -> Result<String, StoreError> {
+        if let Some(objects) = self.objects() {
+            return objects.presign(key, true, expires).await;
+        }
         let request = self
-            .inner
-            .presigner
+            .presigner()?
             .put_object()
             .bucket(self.bucket())
             .key(key)
@@ -378,11 +439,14 @@ impl Store {
     }
 
     /// Removes the objects under `prefix` that were stored longer than `older_than` ago, and says
-    /// how many they were.
+    /// how many they were: none of a store elsewhere, whose own gateway does that.
     ///
     /// # Errors
     /// When the store cannot list or delete; what was removed until then stays removed.
     pub async fn expire(&self, prefix: &str, older_than: Duration) -> Result<usize, StoreError> {
+        if self.objects().is_some() {
+            return Ok(0);
+        }
         let now = SystemTime::now();
         let old: Vec<_> = self
             .list(prefix)
@@ -408,7 +472,7 @@ impl Store {
                 })
                 .map_err(|e| StoreError::other("expire", e))?;
             let answer = self
-                .client()
+                .client()?
                 .delete_objects()
                 .bucket(self.bucket())
                 .delete(keys)
@@ -432,8 +496,23 @@ impl Store {
 /// The bytes of an object, as they come.
 #[derive(Debug)]
 pub struct ObjectBody {
-    inner: ByteStream,
+    source: Source,
     endpoint: String,
+}
+
+/// Where the bytes come from.
+enum Source {
+    S3(ByteStream),
+    Pieces(Pieces),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::S3(_) => "S3",
+            Self::Pieces(_) => "Pieces",
+        })
+    }
 }
 
 impl ObjectBody {
@@ -471,7 +550,10 @@ impl Stream for ObjectBody {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.inner).poll_next(cx));
+        let next = match &mut self.source {
+            Source::S3(stream) => ready!(Pin::new(stream).poll_next(cx)),
+            Source::Pieces(pieces) => return pieces.as_mut().poll_next(cx),
+        };
         Poll::Ready(next.map(|chunk| {
             chunk.map_err(|e| StoreError::Unreachable {
                 endpoint: without_query(&self.endpoint),

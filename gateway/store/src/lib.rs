@@ -8,6 +8,7 @@
 
 mod client;
 mod credentials;
+mod elsewhere;
 mod embedded;
 mod error;
 mod put;
@@ -17,6 +18,7 @@ mod transfer;
 pub use bytes::Bytes;
 pub use client::{Head, Listed, Object, ObjectBody, Store, StoreOptions};
 pub use credentials::Credentials;
+pub use elsewhere::{Found, Objects, ObjectsFuture, Pieces};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use error::StoreError;
 pub use put::Stored;

@@ -87,7 +87,15 @@ impl Store {
         let stored = Stored {
             bytes: bytes.len() as u64,
         };
-        self.client()
+        if let Some(objects) = self.objects() {
+            let body = futures_util::stream::iter([Ok(bytes)]).boxed();
+            let length = Some(stored.bytes);
+            return objects
+                .put(key, body, length, content_type)
+                .await
+                .map(|()| stored);
+        }
+        self.client()?
             .put_object()
             .bucket(self.bucket())
             .key(key)
@@ -105,6 +113,9 @@ impl Store {
         S: Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
     {
         let limit = parcel.limit;
+        if let Some(objects) = self.objects() {
+            return crate::elsewhere::send(objects, parcel, body).await;
+        }
         match parcel.length {
             Some(length) if length > limit => Err(StoreError::TooLarge { limit }),
             Some(length) if length <= LARGEST_PUT => self.put_whole(parcel, length, body).await,
@@ -130,7 +141,7 @@ impl Store {
             progress: parcel.progress,
         };
         let put = self
-            .client()
+            .client()?
             .put_object()
             .bucket(self.bucket())
             .key(parcel.key)
@@ -166,7 +177,7 @@ impl Store {
             return Ok(stored);
         }
         let created = self
-            .client()
+            .client()?
             .create_multipart_upload()
             .bucket(self.bucket())
             .key(key)
@@ -237,7 +248,7 @@ impl Upload {
             sent += part.len() as u64;
             let uploaded = self
                 .store
-                .client()
+                .client()?
                 .upload_part()
                 .bucket(self.store.bucket())
                 .key(&self.key)
@@ -270,7 +281,7 @@ impl Upload {
 
     async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
         self.store
-            .client()
+            .client()?
             .complete_multipart_upload()
             .bucket(self.store.bucket())
             .key(&self.key)
@@ -287,9 +298,10 @@ impl Upload {
     }
 
     async fn abort(&self) {
-        let aborted = self
-            .store
-            .client()
+        let Ok(client) = self.store.client() else {
+            return;
+        };
+        let aborted = client
             .abort_multipart_upload()
             .bucket(self.store.bucket())
             .key(&self.key)
@@ -434,7 +446,7 @@ where
     }
 }
 
-fn wrong_length(sent: u64, promised: u64) -> StoreError {
+pub(crate) fn wrong_length(sent: u64, promised: u64) -> StoreError {
     let cause = if sent > promised {
         format!("it goes on beyond the {promised} bytes announced")
     } else {

@@ -42,3 +42,7 @@ pub const CLOUD_LOST: &str = "x-stoic-cloud-lost";
 /// Answer of a pod to its health check: seconds by stage of its start, `exec=0.012;load=0.31`, the names
 /// being those of [`stages`](crate::stages).
 pub const START_STAGES: &str = "x-stoic-start-stages";
+
+/// Request: the token that a gateway asks for, where `Authorization` belongs to the function. Goes no
+/// further than the gateway.
+pub const TOKEN: &str = "x-stoic-token";

@@ -90,10 +90,13 @@ pub mod stages {
     /// What is left until the site had the answer to its health check.
     pub const READY: &str = "ready";
 
+    /// A pod of another gateway: what the link to it took.
+    pub const LINK: &str = "link";
+
     /// All of them.
     pub const ALL: [&str; 15] = [
         PULL, CREATE, SCHEDULE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK,
-        RENEW, LISTEN, READY,
+        RENEW, LISTEN, READY, LINK,
     ];
 
     /// The stage of this name, if there is one.

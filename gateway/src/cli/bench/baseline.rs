@@ -110,7 +110,7 @@ pub(super) async fn first_answer(
     target: &Target,
 ) -> Result<Answered, Missed> {
     let address = address.parse().map_err(Failed::Input)?;
-    let client = Client::new(&Gateway { address })?;
+    let client = Client::new(&Gateway::at(address))?;
     let health = Exchange::get(&target.spec.health);
     loop {
         let why = match client.exchange(&health).await {

@@ -1,7 +1,7 @@
 //! What `stoic bench cold-warm` is asked, and what of it makes sense.
 
 use super::ways::Way;
-use crate::cli::client::Address;
+use crate::cli::client::{Access, Address};
 use crate::cli::failed::Failed;
 use crate::cli::output::Printing;
 use crate::cli::quantity;
@@ -133,6 +133,8 @@ pub(in crate::cli) struct ColdWarm {
     /// URL of the gateway to talk to [default: http://127.0.0.1:8080 where one answers, else one of the bench's own]
     #[arg(long, env = "STOIC_GATEWAY", value_name = "URL")]
     pub(super) gateway: Option<Address>,
+    #[command(flatten)]
+    pub(super) access: Access,
     #[command(flatten)]
     pub(super) printing: Printing,
 }

@@ -50,7 +50,11 @@ impl Place {
             Some(address) => address.clone(),
             None => DEFAULT.parse().map_err(Failed::Input)?,
         };
-        match Self::at(address, None).await {
+        let gateway = Gateway {
+            address,
+            access: options.access.clone(),
+        };
+        match Self::at(gateway, None).await {
             Err(Failed::Unreachable { .. }) if options.gateway.is_none() => {
                 Self::start(options).await
             }
@@ -58,10 +62,9 @@ impl Place {
         }
     }
 
-    async fn at(address: Address, own: Option<(Child, TempDir)>) -> Result<Self, Failed> {
-        let client = Client::new(&Gateway {
-            address: address.clone(),
-        })?;
+    async fn at(gateway: Gateway, own: Option<(Child, TempDir)>) -> Result<Self, Failed> {
+        let client = Client::new(&gateway)?;
+        let address = gateway.address;
         let info = client.info().await?;
         let here = |host: &str| host == "localhost" || host == "[::1]" || host.starts_with("127.");
         Ok(Self {
@@ -85,7 +88,8 @@ impl Place {
                 return Err(Failed::Machine(format!("{failed}: {last}")));
             }
         };
-        Self::at(child.address.clone(), Some((child, folder))).await
+        let gateway = Gateway::at(child.address.clone());
+        Self::at(gateway, Some((child, folder))).await
     }
 
     /// Whether the gateway is the bench's own.

@@ -288,7 +288,7 @@ pub(super) fn at(pod: &PodView) -> Result<Client, Failed> {
     let address: Address = text
         .parse()
         .map_err(|_| Failed::Machine(format!("pod {} has no address to call", pod.name)))?;
-    Client::new(&Gateway { address })
+    Client::new(&Gateway::at(address))
 }
 
 /// What an answer of the gateway says of itself.

@@ -1,11 +1,14 @@
 //! A gateway's HTTP as an asynchronous client: what every command is built on. Knows no terminal.
 
+mod access;
 mod address;
 mod call;
 mod exchange;
 mod payload;
 mod scale;
+mod tokens;
 
+pub(super) use access::Access;
 pub(super) use address::Address;
 pub(super) use call::{Call, Unwaited};
 pub(super) use exchange::{Exchange, Exchanged};
@@ -20,7 +23,7 @@ use crate::http::{FunctionView, GatewayInfo, PredictView, RuntimeView, SecretVie
 use crate::pods::PodView;
 use bytes::Bytes;
 use clap::Args;
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -51,6 +54,18 @@ pub(super) struct Gateway {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(super) address: Address,
+    #[command(flatten)]
+    pub(super) access: Access,
+}
+
+impl Gateway {
+    /// One that needs neither a token nor a certificate, as those of a command's own.
+    pub(super) fn at(address: Address) -> Self {
+        Self {
+            address,
+            access: Access::default(),
+        }
+    }
 }
 
 /// See the module.
@@ -58,6 +73,8 @@ pub(super) struct Gateway {
 pub(super) struct Client {
     address: Address,
     transport: Transport,
+    /// What each request shows.
+    authorization: Option<HeaderValue>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,19 +94,20 @@ impl Client {
         let builder = legacy::Client::builder(TokioExecutor::new());
         // Reading the system's certificates takes longer than most commands: only where needed.
         let transport = if address.secure() {
-            let provider = rustls::crypto::ring::default_provider;
-            let certificates = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider())
-                .or_else(|_| {
-                    HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider())
-                })
-                .map_err(|e| Failed::Machine(format!("cannot set up TLS: {e}")))?;
-            let tls = certificates.https_only().enable_http1().wrap_connector(tcp);
+            let tls = HttpsConnectorBuilder::new()
+                .with_tls_config(gateway.access.tls()?)
+                .https_only()
+                .enable_http1()
+                .wrap_connector(tcp);
             Transport::Tls(builder.build(tls))
         } else {
             Transport::Plain(builder.build(tcp))
         };
-        Ok(Self { address, transport })
+        Ok(Self {
+            address,
+            transport,
+            authorization: gateway.access.authorization()?,
+        })
     }
 
     /// `GET /v1/info`.
@@ -110,7 +128,7 @@ impl Client {
     /// Deploys the text of a `function.yaml`; also tells whether the function is new.
     pub(super) async fn deploy(&self, text: String) -> Result<(FunctionView, bool), Failed> {
         let mut request = self.request(Method::POST, "/v1/functions", Bytes::from(text).into())?;
-        let yaml = http::HeaderValue::from_static("application/yaml");
+        let yaml = HeaderValue::from_static("application/yaml");
         request.headers_mut().insert(header::CONTENT_TYPE, yaml);
         let answer = self.accepted(request).await?;
         let created = answer.status() == StatusCode::CREATED;
@@ -147,7 +165,7 @@ impl Client {
         let text = serde_json::to_vec(value)
             .map_err(|e| Failed::Input(format!("cannot write the request: {e}")))?;
         let mut request = self.request(method, path, Bytes::from(text).into())?;
-        let json = http::HeaderValue::from_static("application/json");
+        let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
         self.accepted(request).await
     }
@@ -357,7 +375,11 @@ impl Client {
         Err(refusal(answer).await)
     }
 
-    async fn send(&self, request: Request<Payload>) -> Result<Response<Incoming>, Failed> {
+    async fn send(&self, mut request: Request<Payload>) -> Result<Response<Incoming>, Failed> {
+        if let Some(value) = &self.authorization {
+            let headers = request.headers_mut();
+            headers.insert(stoic_protocol::headers::TOKEN, value.clone());
+        }
         let answered = match &self.transport {
             Transport::Plain(client) => client.request(request).await,
             Transport::Tls(client) => client.request(request).await,

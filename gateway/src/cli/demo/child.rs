@@ -36,6 +36,8 @@ impl Child {
             .arg(&config)
             .arg("--data")
             .arg(folder.join("data"))
+            // It is on loopback, for this command alone.
+            .env_remove(crate::auth::ADMIN_TOKEN)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file)

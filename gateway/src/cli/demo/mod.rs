@@ -77,9 +77,7 @@ impl Demo {
         for line in &child.announced {
             say(&format!("   {line}"))?;
         }
-        let client = Client::new(&Gateway {
-            address: child.address.clone(),
-        })?;
+        let client = Client::new(&Gateway::at(child.address.clone()))?;
         let progress = Progress::new(false);
         client.deploy(FUNCTION.to_owned()).await?;
         let sizes = Sizes::embedded().stratified(self.batches as usize, LARGEST, self.seed);

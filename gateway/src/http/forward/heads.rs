@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TOKEN: HeaderName = HeaderName::from_static(stoic_protocol::headers::TOKEN);
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -25,8 +26,8 @@ const NAMESPACE: HeaderValue = HeaderValue::from_static("http.stoic.dev");
 /// Headers that are added to a request at most.
 const ADDED: usize = 8;
 
-/// Whether a header is of one connection (RFC 9110, section 7.6.1). `Trailer` is not: it tells the
-/// receiver of the message what comes at its end.
+/// Whether a header is of one connection (RFC 9110, section 7.6.1), as the gateway's own token is.
+/// `Trailer` is not: it tells the receiver of the message what comes at its end.
 fn of_one_connection(name: &HeaderName) -> bool {
     name == header::CONNECTION
         || name == header::TRANSFER_ENCODING
@@ -37,6 +38,7 @@ fn of_one_connection(name: &HeaderName) -> bool {
         || name == KEEP_ALIVE
         || name == PROXY_CONNECTION
         || name == HTTP2_SETTINGS
+        || name == TOKEN
 }
 
 /// Removes the headers that are of one connection, and those that `Connection` names.
@@ -63,6 +65,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         KEEP_ALIVE,
         PROXY_CONNECTION,
         HTTP2_SETTINGS,
+        TOKEN,
     ] {
         headers.remove(name);
     }
@@ -93,7 +96,10 @@ pub(super) fn for_pod(head: &mut request::Parts, caller: &Caller) {
     let host = headers.get(header::HOST).cloned();
     set(headers, FORWARDED_HOST, || host);
     set(headers, FORWARDED_PROTO, || {
-        Some(HeaderValue::from_static("http"))
+        Some(HeaderValue::from_static(match caller.secure {
+            true => "https",
+            false => "http",
+        }))
     });
 }
 
@@ -193,6 +199,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("http2-settings", "AAMAAABk"),
             ("upgrade", "h2c"),
+            ("x-stoic-token", "secret"),
             ("trailer", "x-sum"),
             ("x-open", "2"),
         ]);
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_pod_learns_who_asked_and_of_which_event() {
-        let caller = Caller::new(([10, 0, 0, 7], 4711).into());
+        let caller = Caller::new(([10, 0, 0, 7], 4711).into(), false, false);
         let mut head = http::Request::new(()).into_parts().0;
         head.headers = headers(&[
             ("host", "example.org"),

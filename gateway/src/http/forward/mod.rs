@@ -205,7 +205,8 @@ impl Tries<'_> {
                 avoid: &avoid,
                 ..*ask
             };
-            let placed = self.gateway.scheduler.place(&deployed, &ask)?;
+            let placed = self.gateway.scheduler.place(&deployed, &ask);
+            let placed = placed.map_err(|e| self.gateway.unplaced(&deployed, e))?;
             let pool = deployed.pool(placed.runtime).ok_or_else(|| {
                 Failure::new(503, "runtime_unavailable", "the runtime has no pool")
             })?;

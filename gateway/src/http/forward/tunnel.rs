@@ -2,19 +2,13 @@
 //! place is held, until one of them closes.
 
 use super::held::Held;
+use crate::link::join;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Request, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
-
-/// What is on its way when one side has closed may still arrive.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes taken at a time, each way.
-const PIECE: usize = 16 * 1024;
 
 /// What a caller asks for.
 #[derive(Debug)]
@@ -52,7 +46,7 @@ impl Upgrade {
     /// Passes bytes both ways when both sides have changed over, until one closes.
     pub(super) async fn run(self, pod: OnUpgrade, held: Box<Held>) {
         match tokio::try_join!(self.caller, pod) {
-            Ok((caller, pod)) => join(caller, pod).await,
+            Ok((caller, pod)) => join(TokioIo::new(caller), TokioIo::new(pod)).await,
             Err(error) => debug!("upgrade: {error}"),
         }
         held.finish();
@@ -69,31 +63,4 @@ fn connection_names_it(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).iter();
     let mut names = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
     names.any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
-}
-
-async fn join(caller: Upgraded, pod: Upgraded) {
-    let (mut from_caller, mut to_caller) = tokio::io::split(TokioIo::new(caller));
-    let (mut from_pod, mut to_pod) = tokio::io::split(TokioIo::new(pod));
-    let mut up = std::pin::pin!(pass(&mut from_caller, &mut to_pod));
-    let mut down = std::pin::pin!(pass(&mut from_pod, &mut to_caller));
-    tokio::select! {
-        () = up.as_mut() => drop(tokio::time::timeout(LINGER, down).await),
-        () = down.as_mut() => drop(tokio::time::timeout(LINGER, up).await),
-    }
-}
-
-/// Passes bytes on as they come, until the sender closes or the receiver is gone.
-async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
-    let mut piece = vec![0; PIECE];
-    loop {
-        match from.read(&mut piece).await {
-            Ok(0) | Err(_) => break,
-            Ok(count) => {
-                if to.write_all(&piece[..count]).await.is_err() || to.flush().await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-    let _ = to.shutdown().await;
 }

@@ -2,7 +2,7 @@
 
 use super::deployment::FunctionDeployment;
 use super::status::FunctionStatus;
-use super::{Answer, check_namespace, check_query_namespace, empty, plain_name, read};
+use super::{Answer, about, check_namespace, check_query_namespace, empty, plain_name, read};
 use crate::failure::Failure;
 use crate::function::FunctionSpec;
 use crate::gateway::Gateway;
@@ -47,8 +47,9 @@ pub(super) async fn collection(gateway: &Arc<Gateway>, request: Request<Incoming
         Method::DELETE => {
             let removal: Removal = read(request).await?;
             check_namespace(removal.namespace.as_deref())?;
-            gateway.remove(plain_name(&removal.function_name)).await?;
-            Ok(empty(StatusCode::ACCEPTED))
+            let name = plain_name(&removal.function_name);
+            gateway.remove(name).await?;
+            Ok(about(name, StatusCode::ACCEPTED))
         }
         _ => Err(method("GET, POST, PUT or DELETE")),
     }
@@ -68,10 +69,11 @@ async fn deploy(gateway: &Arc<Gateway>, request: Request<Incoming>, replaces: bo
         return Err(Failure::new(409, "function_exists", detail));
     }
     gateway.deploy(object).await?;
-    Ok(empty(match replaces {
+    let status = match replaces {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
-    }))
+    };
+    Ok(about(&name, status))
 }
 
 /// The first runtime that the function may use and whose site can run what it has: pods that are kept

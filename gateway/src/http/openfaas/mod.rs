@@ -11,6 +11,7 @@ mod status;
 use super::Body;
 use super::answer::json;
 use super::functions::method;
+use super::gate::About;
 use super::invoke::query;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
@@ -155,6 +156,13 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fail
             format!("the body cannot be read: {why}, at {place}"),
         )
     })
+}
+
+/// An answer without a body, after a change of what has this name.
+fn about(name: &str, status: StatusCode) -> Response<Body> {
+    let mut response = empty(status);
+    response.extensions_mut().insert(About(name.to_owned()));
+    response
 }
 
 /// An answer without a body.

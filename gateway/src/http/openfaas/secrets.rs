@@ -1,6 +1,6 @@
 //! `/system/secrets`: names are told, what they hold never is.
 
-use super::{Answer, NAMESPACE, check_namespace, check_query_namespace, empty, read};
+use super::{Answer, NAMESPACE, about, check_namespace, check_query_namespace, read};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::http::answer::json;
@@ -47,16 +47,17 @@ pub(super) async fn answer(gateway: &Arc<Gateway>, request: Request<Incoming>) -
             };
             let replaces = asked == Method::PUT;
             keep(gateway, &secret.name, bytes, Some(replaces)).await?;
-            Ok(empty(match replaces {
+            let status = match replaces {
                 true => StatusCode::OK,
                 false => StatusCode::CREATED,
-            }))
+            };
+            Ok(about(&secret.name, status))
         }
         Method::DELETE => {
             let secret: Secret = read(request).await?;
             check_namespace(secret.namespace.as_deref())?;
             remove(gateway, &secret.name).await?;
-            Ok(empty(StatusCode::ACCEPTED))
+            Ok(about(&secret.name, StatusCode::ACCEPTED))
         }
         _ => Err(method("GET, POST, PUT or DELETE")),
     }

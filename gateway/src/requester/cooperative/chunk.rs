@@ -53,17 +53,19 @@ impl Shared<'_> {
         let timeout = self.job.deployed.function.object.spec.timeout;
         let work = async move {
             let request = async {
+                let (read, write) = tokio::try_join!(
+                    store.presign_get(&input.0, URL_LIFE),
+                    store.presign_put(&output, URL_LIFE)
+                )?;
                 Ok::<_, Failure>(BatchRequest {
                     invocation: job.invocation.clone(),
                     action: job.action.clone(),
                     input: PackageRef {
-                        url: store.presign_get(&input.0, URL_LIFE).await?,
+                        url: read,
                         bytes: input.1,
                         content_type: media,
                     },
-                    output: Some(OutputRef {
-                        url: store.presign_put(&output, URL_LIFE).await?,
-                    }),
+                    output: Some(OutputRef { url: write }),
                     range: range.map(|range| ItemRange {
                         start: range.start as u64,
                         end: range.end as u64,
@@ -78,6 +80,10 @@ impl Shared<'_> {
             };
             let request = match request.await {
                 Ok(request) => request,
+                // A store that cannot be reached takes its pods along: the link is down.
+                Err(failure) if failure.problem.status >= 500 => {
+                    return (None, Err(PodError::Died(failure.problem.to_string())));
+                }
                 Err(failure) => return (None, Err(PodError::Problem(failure.problem))),
             };
             let step = |step: Step| {

@@ -1,0 +1,357 @@
+//! Who may ask for what: tokens with scopes, kept as hashes, looked up in memory.
+//!
+//! Without a token nothing is asked and nothing is looked up. What a token looks like is known to whoever
+//! made it alone: the database, the log and this module's `Debug` have its hash at most.
+
+mod audit;
+mod rate;
+mod scope;
+mod token;
+
+pub use audit::{Audit, Change};
+pub use rate::{Rate, RateError};
+pub use scope::{Scope, ScopeError, Scopes};
+pub use token::{NewToken, Secret, TokenRecord, TokenView, check_name, hash};
+
+use crate::config::Config;
+use crate::history::{History, HistoryError};
+use arc_swap::ArcSwap;
+use rate::Gauge;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Name of the token that the environment or a file gives.
+pub const GIVEN: &str = "given-at-start";
+/// Environment variable with a token of scope `admin`.
+pub const ADMIN_TOKEN: &str = "STOIC_ADMIN_TOKEN";
+/// Shortest token that is taken from outside.
+const SHORTEST: usize = 20;
+/// Tokens that another process made or revoked are known within this time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why somebody may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It is none that there is.
+    Unknown,
+    /// Its time has passed.
+    Expired,
+    /// It lacks this scope.
+    Scope(Scope),
+    /// It has asked too often; worth trying again after this time.
+    TooOften(Duration),
+}
+
+/// A token that there is.
+#[derive(Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub scopes: Scopes,
+    hash: [u8; 32],
+    /// Seconds since the epoch.
+    expires: Option<f64>,
+    rate: Option<Rate>,
+    gauge: Option<Arc<Gauge>>,
+}
+
+/// The tokens, by the first bytes of their hashes.
+type Table = HashMap<[u8; 8], Vec<Arc<Known>>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Auth {
+    /// Whether requests need a token although there is none.
+    always: bool,
+    enforced: AtomicBool,
+    table: ArcSwap<Table>,
+    /// The token that was given at the start, which no database has.
+    given: Option<TokenRecord>,
+    /// The gateway's own, for what it asks of itself.
+    own: Secret,
+    own_hash: [u8; 32],
+    begun: Instant,
+    /// Where changes are noted.
+    pub audit: Audit,
+}
+
+/// Why the tokens cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// No randomness is to be had.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The token that is given at the start is none.
+    #[error("{0}")]
+    Given(String),
+}
+
+impl Auth {
+    /// Reads the tokens.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the token that was given cannot be one.
+    pub async fn open(config: &Config, history: &History) -> Result<Arc<Self>, AuthError> {
+        let own = Secret::random().ok_or(AuthError::Random)?;
+        let auth = Arc::new(Self {
+            always: config.auth.required || (beyond_loopback(config) && !config.auth.open),
+            enforced: AtomicBool::new(false),
+            table: ArcSwap::default(),
+            given: given(config.auth.admin_token_file.as_deref())?,
+            own_hash: hash(own.text()),
+            own,
+            begun: Instant::now(),
+            audit: Audit::new(&config.data),
+        });
+        auth.reload(history).await?;
+        Ok(auth)
+    }
+
+    /// Reads the tokens again.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn reload(&self, history: &History) -> Result<(), HistoryError> {
+        let records = history.tokens().await?;
+        let before = self.table.load();
+        let mut table = Table::new();
+        for record in records.into_iter().chain(self.given.clone()) {
+            let same = before
+                .get(&prefix(&record.hash))
+                .into_iter()
+                .flatten()
+                .find(|known| known.hash == record.hash && known.rate == record.rate);
+            // What it has asked for already counts on.
+            let gauge = match (same, record.rate) {
+                (Some(same), _) => same.gauge.clone(),
+                (None, rate) => rate.map(|rate| Arc::new(Gauge::new(rate))),
+            };
+            let known = Known {
+                name: record.name.into(),
+                scopes: record.scopes,
+                hash: record.hash,
+                expires: record.expires,
+                rate: record.rate,
+                gauge,
+            };
+            let slot = table.entry(prefix(&known.hash)).or_default();
+            slot.push(Arc::new(known));
+        }
+        let enforced = self.always || !table.is_empty();
+        self.table.store(Arc::new(table));
+        self.enforced.store(enforced, Relaxed);
+        Ok(())
+    }
+
+    /// Whether requests need a token.
+    #[must_use]
+    pub fn enforced(&self) -> bool {
+        self.enforced.load(Relaxed)
+    }
+
+    /// Whether there is any token.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.table.load().is_empty()
+    }
+
+    /// What the gateway shows when it asks something of itself.
+    #[must_use]
+    pub fn own(&self) -> &Secret {
+        &self.own
+    }
+
+    /// Whether this is the gateway's own.
+    #[must_use]
+    pub fn is_own(&self, text: &str) -> bool {
+        same(&hash(text), &self.own_hash)
+    }
+
+    /// The token of this text, if it may do what needs this scope (none: any token may) at this time, in
+    /// seconds since the epoch.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn admit(&self, text: &str, need: Option<Scope>, now: f64) -> Result<Arc<Known>, Denied> {
+        let sum = hash(text);
+        let table = self.table.load();
+        let mut found = table.get(&prefix(&sum)).into_iter().flatten();
+        let known = found
+            .find(|known| same(&known.hash, &sum))
+            .ok_or(Denied::Unknown)?;
+        if known.expires.is_some_and(|end| end <= now) {
+            return Err(Denied::Expired);
+        }
+        if let Some(scope) = need
+            && !known.scopes.has(scope)
+        {
+            return Err(Denied::Scope(scope));
+        }
+        if let Some(gauge) = &known.gauge {
+            gauge.take(self.begun.elapsed()).map_err(Denied::TooOften)?;
+        }
+        Ok(Arc::clone(known))
+    }
+}
+
+/// Whether others than this machine's users can reach the gateway.
+#[must_use]
+pub fn beyond_loopback(config: &Config) -> bool {
+    !config.listen.ip().to_canonical().is_loopback()
+}
+
+/// Learns of tokens that another process made or revoked in the same data folder.
+pub async fn watch(auth: Arc<Auth>, history: History) {
+    let mut seen = history.data_version().await.ok();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Ok(version) = history.data_version().await else {
+            continue;
+        };
+        if seen.replace(version) == Some(version) {
+            continue;
+        }
+        match auth.reload(&history).await {
+            Ok(()) => info!("another process wrote to the data folder: the tokens are read again"),
+            Err(error) => warn!("the tokens cannot be read again: {error}"),
+        }
+    }
+}
+
+/// The token of the environment, or of a file.
+fn given(file: Option<&Path>) -> Result<Option<TokenRecord>, AuthError> {
+    let (text, from) = match (std::env::var(ADMIN_TOKEN), file) {
+        (Ok(text), _) if !text.is_empty() => (text, ADMIN_TOKEN.to_owned()),
+        (_, None) => return Ok(None),
+        (_, Some(file)) => {
+            let from = format!("auth.admin_token_file {}", file.display());
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| AuthError::Given(format!("{from}: {error}")))?;
+            (text, from)
+        }
+    };
+    let text = text.trim();
+    if text.len() < SHORTEST || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(AuthError::Given(format!(
+            "{from}: a token has at least {SHORTEST} characters of ASCII and no blanks, as `openssl rand -hex 32` makes one"
+        )));
+    }
+    Ok(Some(TokenRecord {
+        name: GIVEN.to_owned(),
+        hash: hash(text),
+        scopes: Scopes::of(&[Scope::Admin]),
+        created: crate::scheduler::unix_now(),
+        expires: None,
+        rate: None,
+    }))
+}
+
+fn prefix(hash: &[u8; 32]) -> [u8; 8] {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    first
+}
+
+/// Whether two hashes are the same, in a time that does not tell where they differ.
+fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let differ = one.iter().zip(other).fold(0, |all, (a, b)| all | (a ^ b));
+    std::hint::black_box(differ) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn auth(text: &str) -> (tempfile::TempDir, History, Arc<Auth>) {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut config = Config::parse(text).expect("valid");
+        config.data = folder.path().to_owned();
+        let history = History::open(&folder.path().join("stoic.db")).expect("opens");
+        let auth = Auth::open(&config, &history).await.expect("opens");
+        (folder, history, auth)
+    }
+
+    fn record(name: &str, secret: &Secret, scope: Scope) -> TokenRecord {
+        TokenRecord {
+            name: name.to_owned(),
+            hash: hash(secret.text()),
+            scopes: Scopes::of(&[scope]),
+            created: 1.0,
+            expires: None,
+            rate: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_does_what_its_scope_says_until_it_ends_or_is_revoked() {
+        let (_folder, history, auth) = auth("").await;
+        assert!(!auth.enforced() && !auth.any());
+        let secret = Secret::random().expect("random");
+        let mut one = record("one", &secret, Scope::Deploy);
+        one.expires = Some(100.0);
+        assert!(history.put_token(one.clone()).await.expect("kept"));
+        assert!(!history.put_token(one).await.expect("its name is taken"));
+        auth.reload(&history).await.expect("read");
+        assert!(auth.enforced() && auth.any());
+        let may = |need, now| auth.admit(secret.text(), need, now).map(|k| k.name.clone());
+        assert_eq!(may(Some(Scope::Deploy), 99.0).as_deref(), Ok("one"));
+        assert_eq!(may(None, 99.0).as_deref(), Ok("one"));
+        assert_eq!(
+            may(Some(Scope::Admin), 99.0),
+            Err(Denied::Scope(Scope::Admin))
+        );
+        assert_eq!(may(None, 100.0), Err(Denied::Expired));
+        assert_eq!(
+            auth.admit("another", None, 1.0).map(|_| ()),
+            Err(Denied::Unknown)
+        );
+        assert!(history.delete_token("one").await.expect("revoked"));
+        auth.reload(&history).await.expect("read");
+        assert_eq!(may(None, 1.0), Err(Denied::Unknown));
+        assert!(!auth.enforced());
+    }
+
+    #[tokio::test]
+    async fn beyond_loopback_or_where_it_is_required_nothing_goes_without_a_token() {
+        for (text, enforced) in [
+            ("", false),
+            ("listen = \"[::1]:0\"", false),
+            ("listen = \"0.0.0.0:0\"", true),
+            ("listen = \"0.0.0.0:0\"\n[auth]\nopen = true", false),
+            ("[auth]\nrequired = true", true),
+        ] {
+            let (_folder, _, auth) = auth(text).await;
+            assert_eq!(auth.enforced(), enforced, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_counts_on_when_tokens_are_read_again() {
+        let (_folder, history, auth) = auth("").await;
+        let secret = Secret::random().expect("random");
+        let mut limited = record("limited", &secret, Scope::Invoke);
+        limited.rate = Some("2/h".parse().expect("a rate"));
+        history.put_token(limited).await.expect("kept");
+        auth.reload(&history).await.expect("read");
+        let take = || auth.admit(secret.text(), None, 1.0).map(|_| ());
+        assert_eq!((take(), take()), (Ok(()), Ok(())));
+        auth.reload(&history).await.expect("read");
+        assert!(matches!(take(), Err(Denied::TooOften(wait)) if wait.as_secs() > 1700));
+    }
+
+    #[tokio::test]
+    async fn no_secret_is_shown() {
+        let (_folder, _, auth) = auth("").await;
+        let own = auth.own().text().to_owned();
+        assert!(auth.is_own(&own) && !auth.is_own("x"));
+        assert!(!format!("{auth:?}").contains(&own));
+    }
+}

@@ -1,0 +1,271 @@
+//! The gate: which request needs what, who asks, and how one that may not is told so.
+//!
+//! Where no token is needed it looks at nothing but one flag. A token comes as `Authorization: Bearer`,
+//! as OpenFaaS' basic authentication (user `admin`, the token as the password), or in `X-Stoic-Token`,
+//! which leaves `Authorization` to the function. What carried it goes no further.
+
+use super::Body;
+use super::answer::failure;
+use super::caller::Caller;
+use super::routes::{self, Need};
+use crate::auth::{Change, Denied, Known, Scope};
+use crate::failure::Failure;
+use crate::gateway::Gateway;
+use crate::scheduler::unix_now;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use stoic_protocol::headers::TOKEN;
+
+/// The user of OpenFaaS' basic authentication.
+const BASIC_USER: &str = "admin";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    /// Nobody had to say.
+    Anyone,
+    /// Whoever has this token.
+    Token(Arc<Known>),
+    /// The gateway itself.
+    Itself,
+}
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(super) struct Refused {
+    failure: Failure,
+    challenge: Option<HeaderValue>,
+}
+
+impl Refused {
+    fn unauthorized(code: &str, detail: &str) -> Box<Self> {
+        let challenge = match code {
+            "token_missing" => "Bearer realm=\"stoic\"",
+            _ => "Bearer realm=\"stoic\", error=\"invalid_token\"",
+        };
+        Box::new(Self {
+            failure: Failure::new(401, code, detail),
+            challenge: Some(HeaderValue::from_static(challenge)),
+        })
+    }
+
+    /// The answer.
+    pub(super) fn answer(&self) -> Response<Body> {
+        let mut response = failure(&self.failure);
+        let headers = response.headers_mut();
+        if let Some(challenge) = &self.challenge {
+            headers.append(header::WWW_AUTHENTICATE, challenge.clone());
+            if self.failure.problem.status == 401 {
+                let basic = HeaderValue::from_static("Basic realm=\"stoic\"");
+                headers.append(header::WWW_AUTHENTICATE, basic);
+            }
+        }
+        response
+    }
+}
+
+/// Lets a request in, and says whose it is. What carried the token is taken out of it.
+pub(super) fn admit(
+    gateway: &Gateway,
+    request: &mut Request<Incoming>,
+    caller: &Caller,
+) -> Result<Who, Box<Refused>> {
+    let auth = &gateway.auth;
+    if !auth.enforced() && !caller.inside {
+        return Ok(Who::Anyone);
+    }
+    let shown = take(request.headers_mut());
+    // What comes from inside shows the gateway's own, whoever else may reach that door.
+    if let Shown::Token(text) = &shown
+        && auth.is_own(text)
+    {
+        return Ok(Who::Itself);
+    }
+    if caller.inside {
+        let detail = "this address is for the gateway itself; ask where it listens";
+        return Err(Refused::unauthorized("token_missing", detail));
+    }
+    let need = match routes::need(gateway, request.uri(), request.method()) {
+        Need::Nothing => return Ok(Who::Anyone),
+        Need::Token => None,
+        Need::Scope(scope) => Some(scope),
+    };
+    let text = match shown {
+        Shown::Token(text) => text,
+        Shown::Nothing => {
+            let detail = "a token is needed: send `Authorization: Bearer TOKEN`, or with stoic, --token-file or STOIC_TOKEN";
+            return Err(Refused::unauthorized("token_missing", detail));
+        }
+        Shown::Unreadable => {
+            let detail = "the authorization is neither `Bearer TOKEN` nor basic authentication of user `admin` with a token as the password";
+            return Err(Refused::unauthorized("token_unknown", detail));
+        }
+    };
+    match auth.admit(&text, need, unix_now()) {
+        Ok(known) => Ok(Who::Token(known)),
+        Err(denied) => Err(refused(denied)),
+    }
+}
+
+fn refused(denied: Denied) -> Box<Refused> {
+    match denied {
+        Denied::Unknown => Refused::unauthorized(
+            "token_unknown",
+            "there is no such token, or it was revoked; `stoic token create` makes another",
+        ),
+        Denied::Expired => Refused::unauthorized(
+            "token_expired",
+            "the token has expired; `stoic token create` makes another",
+        ),
+        Denied::Scope(scope) => {
+            let detail = format!(
+                "this needs a token of scope {scope}; `stoic token create --scope {scope}` makes one"
+            );
+            let challenge =
+                format!("Bearer realm=\"stoic\", error=\"insufficient_scope\", scope=\"{scope}\"");
+            Box::new(Refused {
+                failure: Failure::new(403, "scope_missing", detail),
+                challenge: HeaderValue::try_from(challenge).ok(),
+            })
+        }
+        Denied::TooOften(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let detail = "the token's rate is used up; ask again later, or raise it";
+            let failure = Failure::new(429, "rate_limited", detail);
+            Box::new(Refused {
+                failure: failure.retry_after(seconds.max(1)),
+                challenge: None,
+            })
+        }
+    }
+}
+
+/// What a request shows.
+enum Shown {
+    Nothing,
+    Unreadable,
+    Token(String),
+}
+
+/// Takes out what shows who asks.
+fn take(headers: &mut HeaderMap) -> Shown {
+    if let Some(value) = headers.remove(TOKEN) {
+        return match value.to_str() {
+            Ok(text) => Shown::Token(text.trim().to_owned()),
+            Err(_) => Shown::Unreadable,
+        };
+    }
+    let Some(value) = headers.remove(header::AUTHORIZATION) else {
+        return Shown::Nothing;
+    };
+    let read = || {
+        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        let rest = rest.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(rest.to_owned());
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(BASE64_STANDARD.decode(rest).ok()?).ok()?;
+        let (user, password) = pair.split_once(':')?;
+        (user == BASIC_USER).then(|| password.to_owned())
+    };
+    read().map_or(Shown::Unreadable, Shown::Token)
+}
+
+/// The name of what an answer is about, for the audit log: set by whoever changed it where the path
+/// does not have it.
+#[derive(Debug, Clone)]
+pub(super) struct About(pub(super) String);
+
+/// What is noted of a request that may change something, before it is worked.
+#[derive(Debug)]
+pub(super) struct Note {
+    what: String,
+    from: String,
+    who: String,
+}
+
+impl Note {
+    /// Of this request; none where it only reads.
+    pub(super) fn of(request: &Request<Incoming>, who: &Who, caller: &Caller) -> Option<Self> {
+        let method = request.method();
+        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+            return None;
+        }
+        Some(Self {
+            // Queries stay out: nobody promised that they hold no secret.
+            what: format!("{method} {}", request.uri().path()),
+            from: caller.address.to_str().unwrap_or_default().to_owned(),
+            who: match who {
+                Who::Anyone => "anonymous".to_owned(),
+                Who::Token(known) => known.name.to_string(),
+                Who::Itself => "gateway".to_owned(),
+            },
+        })
+    }
+
+    /// Writes it down, with what became of it.
+    pub(super) async fn write(self, gateway: &Gateway, answer: &Response<Body>) {
+        let status = answer.status().as_u16();
+        let mut change = Change::new(unix_now(), &self.who, self.what, status);
+        change.from = Some(self.from);
+        change.name = answer.extensions().get().map(|About(name)| name.clone());
+        let audit = gateway.auth.audit.clone();
+        let written = gateway.runtime.spawn_blocking(move || audit.note(&change));
+        let _ = written.await;
+    }
+}
+
+/// Scope that a change needs, where reading needs another.
+pub(super) fn reading(method: &Method, read: Scope, change: Scope) -> Need {
+    match *method {
+        Method::GET | Method::HEAD => Need::Scope(read),
+        _ => Need::Scope(change),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(name: &'static str, value: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        let shown = take(&mut headers);
+        assert!(headers.is_empty());
+        match shown {
+            Shown::Token(text) => Some(text),
+            Shown::Nothing | Shown::Unreadable => None,
+        }
+    }
+
+    #[test]
+    fn a_token_comes_in_three_ways_and_goes_no_further() {
+        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let of = |value: &str| shown("authorization", value);
+        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(of("bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(of(&basic("admin:a:b")).as_deref(), Some("a:b"));
+        assert_eq!(shown(TOKEN, "abc").as_deref(), Some("abc"));
+        for wrong in [
+            "abc",
+            "Digest x",
+            "Basic !!",
+            &basic("root:abc"),
+            &basic("admin"),
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+        // The gateway's own header leaves the other to the function.
+        let mut both = HeaderMap::new();
+        both.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer f"));
+        both.insert(TOKEN, HeaderValue::from_static("abc"));
+        assert!(matches!(take(&mut both), Shown::Token(text) if text == "abc"));
+        assert_eq!(both[header::AUTHORIZATION], "Bearer f");
+    }
+}
