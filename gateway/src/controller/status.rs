@@ -1,6 +1,6 @@
 //! The status of a resource, from what is known of its function. Pure: knows no cluster and no clock.
 
-use crate::pods::PoolReport;
+use crate::pods::PoolSummary;
 use crate::runnable::Deployed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ pub(crate) struct Trouble {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) version: String,
-    pub(crate) pods: PoolReport,
+    pub(crate) pods: PoolSummary,
     /// Why pods do not start, where they do not.
     pub(crate) trouble: Option<Trouble>,
 }
@@ -119,10 +119,10 @@ impl Trouble {
 impl Seen {
     /// What is seen of a function now.
     pub(crate) fn of(deployed: &Deployed) -> Self {
-        let mut sum = PoolReport::default();
+        let mut sum = PoolSummary::default();
         let mut trouble = None;
         for pool in deployed.pools().iter().flatten() {
-            let one = pool.report();
+            let one = pool.summary();
             sum.pods += one.pods;
             sum.ready += one.ready;
             sum.idle += one.idle;
@@ -195,7 +195,7 @@ fn condition(kind: &str, status: &str, reason: &str, message: impl Into<String>)
     }
 }
 
-fn ready(facts: &Facts<'_>, pods: &PoolReport, trouble: Option<&Trouble>) -> Condition {
+fn ready(facts: &Facts<'_>, pods: &PoolSummary, trouble: Option<&Trouble>) -> Condition {
     let of = |status, reason: &str, message: &str| condition("Ready", status, reason, message);
     match facts.outcome {
         Outcome::Failed(trouble) => {
@@ -225,7 +225,7 @@ fn ready(facts: &Facts<'_>, pods: &PoolReport, trouble: Option<&Trouble>) -> Con
     }
 }
 
-fn image(pods: &PoolReport, trouble: Option<&Trouble>) -> Condition {
+fn image(pods: &PoolSummary, trouble: Option<&Trouble>) -> Condition {
     let of =
         |status, reason: &str, message: &str| condition("ImageAvailable", status, reason, message);
     match trouble {
@@ -239,7 +239,7 @@ fn image(pods: &PoolReport, trouble: Option<&Trouble>) -> Condition {
     }
 }
 
-fn warm(pods: &PoolReport) -> Condition {
+fn warm(pods: &PoolSummary) -> Condition {
     let of = |status, reason: &str, message: &str| condition("Warm", status, reason, message);
     if pods.ready > 0 && pods.ready >= pods.wanted {
         of("True", "PodsReady", "as many pods are ready as are wanted")
@@ -279,7 +279,7 @@ mod tests {
     fn seen(ready: usize, wanted: usize, trouble: Option<Trouble>) -> Seen {
         Seen {
             version: "abc".to_owned(),
-            pods: PoolReport {
+            pods: PoolSummary {
                 pods: wanted.max(ready),
                 ready,
                 idle: ready,

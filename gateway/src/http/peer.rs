@@ -2,7 +2,7 @@
 
 use super::Body;
 use super::answer::{json, typed};
-use super::arriving::{Arriving, Broken};
+use super::arriving::Arriving;
 use super::caller::Caller;
 use super::functions::{method, object_body};
 use super::gate::{About, Who};

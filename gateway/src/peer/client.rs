@@ -174,10 +174,8 @@ impl Peer {
         if !matches!(*known.borrow(), Known::Trouble(_)) {
             return std::future::pending().await;
         }
-        let mended = known
-            .wait_for(|known| matches!(known, Known::Fine(_)))
-            .await;
-        if mended.is_err() {
+        let fine = |known: &Known| matches!(known, Known::Fine(_));
+        if known.wait_for(fine).await.is_err() {
             std::future::pending().await
         }
     }

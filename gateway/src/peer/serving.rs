@@ -320,10 +320,14 @@ async fn hold(mut holding: Holding, spec: PodSpec, who: String, lines: mpsc::Sen
     if !say(&lines, ready).await {
         return;
     }
+    let exit = async move {
+        let how = exited.wait_for(Option::is_some).await;
+        how.ok().and_then(|how| how.clone()).unwrap_or_default()
+    };
+    tokio::pin!(exit);
     loop {
         tokio::select! {
-            how = exited.wait_for(Option::is_some) => {
-                let how = how.ok().and_then(|how| how.clone()).unwrap_or_default();
+            how = &mut exit => {
                 let _ = say(&lines, Line::Exited { how }).await;
                 return;
             }

@@ -94,7 +94,7 @@ pub mod stages {
     pub const LINK: &str = "link";
 
     /// All of them.
-    pub const ALL: [&str; 15] = [
+    pub const ALL: [&str; 16] = [
         PULL, CREATE, SCHEDULE, START, ZYGOTE, EXEC, INITIALISE, BIND, MODEL, LOAD, FIRST, FORK,
         RENEW, LISTEN, READY, LINK,
     ];

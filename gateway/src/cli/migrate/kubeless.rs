@@ -34,7 +34,7 @@ const TRIGGERS: [(&str, &str); 2] = [
         stoic migrate kubeless --namespace cameras\n  \
         kubectl get functions.kubeless.io -o yaml | stoic migrate kubeless --dry-run -"
 )]
-pub(super) struct Kubeless {
+pub(in crate::cli) struct Kubeless {
     /// Files with objects of kubeless (YAML or JSON, several documents, lists); `-` is standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,

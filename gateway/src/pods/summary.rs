@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A pool's state in few words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PoolReport {
+pub struct PoolSummary {
     /// Pods there are, or will be; probes are none.
     pub pods: usize,
     /// Of these, pods that take work.
@@ -23,10 +23,10 @@ pub struct PoolReport {
 impl Pool {
     /// The pool's state in few words.
     #[must_use]
-    pub fn report(&self) -> PoolReport {
+    pub fn summary(&self) -> PoolSummary {
         let state = self.state.lock();
         let mut newest = state.pods.iter().rev().filter(|e| e.state.takes_work());
-        PoolReport {
+        PoolSummary {
             pods: state.alive(),
             ready: state.ready(),
             idle: state
