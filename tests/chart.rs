@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use stoic_tests::{Namespace, deploy};
 
+/// The oldest Kubernetes that the chart is for: a helm that was built from its module knows of none itself.
+const KUBERNETES: &str = "1.29.0";
+
 /// A `helm` in `$HELM`, in the path, or in the cache; else says why the test is skipped.
 fn helm() -> Option<PathBuf> {
     let named = std::env::var_os("HELM").filter(|v| !v.is_empty());
@@ -66,6 +69,8 @@ fn the_chart_is_good_and_the_plain_manifests_are_what_it_makes() {
             "template",
             "stoic",
             &chart(),
+            "--kube-version",
+            KUBERNETES,
             "--namespace",
             "stoic",
             "--set",
@@ -80,6 +85,7 @@ fn the_chart_is_good_and_the_plain_manifests_are_what_it_makes() {
     );
     let more = Command::new(&helm)
         .args(["template", "stoic", &chart(), "--set", "replicas=2"])
+        .args(["--kube-version", KUBERNETES])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&more.stderr);
@@ -110,6 +116,7 @@ fn a_cluster_takes_every_form_of_the_chart() {
     ] {
         let chart = chart();
         let mut arguments = vec!["template", "t", &chart, "--namespace", &namespace.name];
+        arguments.extend(["--kube-version", KUBERNETES]);
         for value in &values {
             arguments.extend(["--set", value]);
         }

@@ -298,7 +298,7 @@ mod tests {
             ("room_timeout = \"2days\"", "room_timeout"),
             ("tmp = \"1 KiB\"", "tmp"),
             ("namespaces = \"x\"", "namespaces"),
-            ("reach = \"proxy\"", "reach"),
+            ("reach = \"proxy\"", "port-forward"),
             ("runtimes = { gpu9 = {} }", "gpu9"),
         ] {
             let text = format!(

@@ -145,7 +145,8 @@ impl Objects for PeerObjects {
             Ok(Found {
                 bytes,
                 content_type,
-                pieces: pieces.boxed(),
+                // Readers may ask once more after the end.
+                pieces: pieces.fuse().boxed(),
             })
         })
     }
