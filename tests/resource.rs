@@ -177,7 +177,7 @@ fn what_only_the_gateway_knows_is_told_in_the_status() {
             "odd",
             json!({"standby": {"edge": {"minn": 3}}}),
             "FunctionInvalid",
-            "spec.standby",
+            "`minn`",
         ),
         (
             "nowhere",

@@ -35,6 +35,7 @@ pub fn definition() -> Value {
     let conditions = &mut status["properties"]["conditions"];
     conditions["x-kubernetes-list-type"] = "map".into();
     conditions["x-kubernetes-list-map-keys"] = json!(["type"]);
+    conditions["items"]["required"] = json!(["type", "status"]);
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

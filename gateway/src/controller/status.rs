@@ -77,6 +77,8 @@ pub(crate) struct Trouble {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) version: String,
+    /// The resource that declares it; none where a client did.
+    pub(crate) resource: Option<String>,
     pub(crate) pods: PoolSummary,
     /// Why pods do not start, where they do not.
     pub(crate) trouble: Option<Trouble>,
@@ -139,6 +141,7 @@ impl Seen {
         });
         Self {
             version: deployed.function.version.clone(),
+            resource: deployed.function.resource().map(str::to_owned),
             pods: sum,
             trouble,
         }
@@ -279,6 +282,7 @@ mod tests {
     fn seen(ready: usize, wanted: usize, trouble: Option<Trouble>) -> Seen {
         Seen {
             version: "abc".to_owned(),
+            resource: None,
             pods: PoolSummary {
                 pods: wanted.max(ready),
                 ready,

@@ -272,11 +272,44 @@ impl Default for Standby {
 
 const DEFAULT_IDLE: Duration = Duration::from_secs(300);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum StandbyForm {
     Count(u32),
     Full(StandbyFull),
+}
+
+/// By hand, since of an untagged enum serde does not say what is wrong.
+impl<'de> Deserialize<'de> for StandbyForm {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+
+        impl<'de> serde::de::Visitor<'de> for Form {
+            type Value = StandbyForm;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of standby pods, or `min`, `max`, `idle` and `window`")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<StandbyForm, E> {
+                let unfit = |_| E::invalid_value(serde::de::Unexpected::Unsigned(count), &self);
+                u32::try_from(count).map(StandbyForm::Count).map_err(unfit)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<StandbyForm, E> {
+                let unfit = |_| E::invalid_value(serde::de::Unexpected::Signed(count), &self);
+                u32::try_from(count).map(StandbyForm::Count).map_err(unfit)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<StandbyForm, A::Error> {
+                let full = serde::de::value::MapAccessDeserializer::new(map);
+                StandbyFull::deserialize(full).map(StandbyForm::Full)
+            }
+        }
+
+        deserializer.deserialize_any(Form)
+    }
 }
 
 #[derive(Deserialize)]

@@ -177,6 +177,9 @@ fn ended(
     })
 }
 
+/// How the end of a pod is told that the kernel ended for want of memory.
+pub(super) const OUT_OF_MEMORY: &str = "killed: out of memory";
+
 fn how(terminated: &ContainerStateTerminated, memory: Option<u64>) -> String {
     let code = terminated.exit_code;
     match terminated.reason.as_deref() {
@@ -184,7 +187,7 @@ fn how(terminated: &ContainerStateTerminated, memory: Option<u64>) -> String {
             let limit = memory.map_or_else(String::new, |bytes| {
                 format!(" (its limit is {})", bytesize::ByteSize(bytes))
             });
-            format!("killed: out of memory{limit}")
+            format!("{OUT_OF_MEMORY}{limit}")
         }
         Some("StartError" | "ContainerCannotRun") => with(
             "the container cannot be started",

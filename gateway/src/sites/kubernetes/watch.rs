@@ -4,7 +4,7 @@
 use super::Inner;
 use super::answer::answer;
 use super::labels;
-use super::status::{Ended, Seen};
+use super::status::{Ended, OUT_OF_MEMORY, Seen};
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -154,6 +154,10 @@ impl Inner {
                 Some(ended) => ended.how.clone(),
                 None => "the pod is gone from the cluster".to_owned(),
             };
+            // Whoever lost a connection to it has given it up already, and will not say why it went.
+            if life.stopping && how.starts_with(OUT_OF_MEMORY) {
+                warn!(pod = %life.pod, site = %inner.name, "{how}");
+            }
             let how = match words.as_deref().and_then(crate::sites::last_line_of) {
                 Some(line) if !how.contains(&line) => format!("{how}; its last line was: {line}"),
                 _ => how,
