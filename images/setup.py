@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -74,27 +75,47 @@ def libtorch_folder():
     return os.environ.get("LIBTORCH") or own_libtorch()
 
 
+def libtorch_version(folder):
+    """What a libtorch says of its version, as `2.11`: by the file of PyTorch's own archives, else by its headers."""
+    try:
+        with open(os.path.join(folder, "build-version")) as file:
+            return ".".join(file.read().split(".")[:2])
+    except OSError:
+        pass
+    # Releases since 2.9 define it in the first, those before in the second.
+    for header in ("headeronly/version.h", "csrc/api/include/torch/version.h"):
+        try:
+            with open(os.path.join(folder, "include", "torch", header)) as file:
+                found = re.findall(r"#define TORCH_VERSION_(?:MAJOR|MINOR) (\d+)", file.read())
+        except OSError:
+            continue
+        if len(found) == 2:
+            return ".".join(found)
+    return None
+
+
 def check_foreign_libtorch(folder):
     """A libtorch that the user brings must be whole and of the version that the bindings are made for."""
-    header = os.path.join(folder, "include", "torch", "version.h")
-    if not os.path.exists(os.path.join(folder, "lib", "libtorch_cpu.so")) or not os.path.exists(header):
+    has_library = os.path.exists(os.path.join(folder, "lib", "libtorch_cpu.so"))
+    if not has_library or not os.path.isdir(os.path.join(folder, "include", "torch")):
         raise SetupError(
-            "LIBTORCH=%s holds no libtorch (lib/libtorch_cpu.so and include/torch/version.h).\n"
+            "LIBTORCH=%s holds no libtorch (lib/libtorch_cpu.so and include/torch).\n"
             "  Correct it, or unset it to let this script fetch one." % folder
         )
-    with open(header) as file:
-        text = file.read()
-    if '#define TORCH_VERSION "%s' % TORCH not in text and "#define TORCH_VERSION_MINOR 11" not in text:
+    version, needed = libtorch_version(folder), ".".join(TORCH.split(".")[:2])
+    if version != needed:
         raise SetupError(
-            "LIBTORCH=%s is not version %s, which the bindings need.\n"
-            "  Unset LIBTORCH to let this script fetch it." % (folder, TORCH)
+            "LIBTORCH=%s is version %s, and the bindings need %s.\n"
+            "  Unset LIBTORCH to let this script fetch it." % (folder, version or "unknown", needed)
         )
 
 
 def libtorch():
-    if os.environ.get("LIBTORCH"):
-        check_foreign_libtorch(os.environ["LIBTORCH"])
-        say("libtorch: %s (from LIBTORCH)" % os.environ["LIBTORCH"])
+    given = os.environ.get("LIBTORCH")
+    # What `env` printed may name a folder that is yet to be filled.
+    if given and os.path.abspath(given) != os.path.abspath(own_libtorch()):
+        check_foreign_libtorch(given)
+        say("libtorch: %s (from LIBTORCH)" % given)
         return
     final = own_libtorch()
     if os.path.isdir(final):

@@ -9,11 +9,13 @@ import struct
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import backbone  # noqa: E402
 import download  # noqa: E402
+import setup  # noqa: E402
 import wheel  # noqa: E402
 
 
@@ -175,6 +177,46 @@ class Resume(unittest.TestCase):
                 self.assertEqual(file.read(), content[1000:])
         self.assertEqual(asked[0], 2000)
         self.assertGreater(asked[1], 200000)
+
+
+class Libtorch(unittest.TestCase):
+    """A libtorch that the user brings, in `LIBTORCH`."""
+
+    def folder(self, files):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        for name, text in files.items():
+            path = os.path.join(temporary.name, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as file:
+                file.write(text)
+        return temporary.name
+
+    def test_it_is_taken_by_what_archives_and_headers_say(self):
+        defines = "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 11\n"
+        library = {"lib/libtorch_cpu.so": "", "include/torch/script.h": ""}
+        for said in (
+            {"build-version": "2.11.0+cpu\n"},
+            {"include/torch/headeronly/version.h": defines},
+            {"include/torch/csrc/api/include/torch/version.h": defines},
+        ):
+            setup.check_foreign_libtorch(self.folder({**library, **said}))
+        for said, word in (
+            ({"build-version": "2.5.1\n"}, "version 2.5, and the bindings need 2.11"),
+            ({}, "version unknown"),
+        ):
+            with self.assertRaisesRegex(download.SetupError, word):
+                setup.check_foreign_libtorch(self.folder({**library, **said}))
+        with self.assertRaisesRegex(download.SetupError, "holds no libtorch"):
+            setup.check_foreign_libtorch(self.folder({"build-version": "2.11.0"}))
+
+    def test_what_env_prints_may_be_in_force_when_setup_runs_again(self):
+        folder = self.folder({"libtorch-%s-cpu/build-version" % setup.TORCH: setup.TORCH})
+        own = os.path.join(folder, "libtorch-%s-cpu" % setup.TORCH)
+        with unittest.mock.patch.dict(os.environ, {"STOIC_CACHE": folder, "LIBTORCH": own}):
+            with unittest.mock.patch.object(setup, "say") as said:
+                setup.libtorch()
+        self.assertEqual(said.call_args.args[0], "libtorch: %s" % own)
 
 
 if __name__ == "__main__":
