@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use stoic_tests::{Namespace, deploy};
+use std::time::Duration;
+use stoic_tests::{Engine, Namespace, deploy, until};
 
 /// The oldest Kubernetes that the chart is for: a helm that was built from its module knows of none itself.
 const KUBERNETES: &str = "1.29.0";
@@ -130,4 +132,110 @@ fn a_cluster_takes_every_form_of_the_chart() {
     let folder = deploy().join("kubernetes");
     let built = namespace.kubectl(&["kustomize", folder.to_str().unwrap()]);
     assert!(built.contains("kind: CustomResourceDefinition"));
+}
+
+#[test]
+fn it_is_installed_upgraded_and_uninstalled() {
+    let Some(namespace) = Namespace::make() else {
+        return;
+    };
+    let Some(helm) = helm() else { return };
+    let Some(engine) = Engine::find() else { return };
+    let Some(registry) = Engine::registry() else {
+        return;
+    };
+    let tag = std::process::id().to_string();
+    let image = engine.gateway(&format!("{registry}/stoic-test-gateway:{tag}"));
+    engine.docker(&["push", "-q", &image]);
+    let images =
+        format!("image.registry={registry},image.repository=stoic-test-gateway,image.tag={tag}");
+    let chart = chart();
+    let put = |more: &str| {
+        let made = [
+            "upgrade",
+            "--install",
+            "stoic",
+            &chart,
+            "--wait",
+            "--timeout",
+            "60s",
+        ];
+        let values = format!("{images},persistence.enabled=false{more}");
+        let mut arguments = made.to_vec();
+        arguments.extend(["--namespace", &namespace.name, "--set", &values]);
+        run(&helm, &arguments)
+    };
+    put("");
+    let token = || {
+        namespace.kubectl(&[
+            "get",
+            "secret",
+            "stoic-admin",
+            "-o",
+            "jsonpath={.data.token}",
+        ])
+    };
+    let before = token();
+    assert!(!before.is_empty());
+    // It takes functions from the cluster. None of its pods is waited for: there are clusters for tests whose
+    // pods do not reach one another.
+    let spec = json!({"image": image, "standby": {}});
+    namespace.apply(&json!({
+        "apiVersion": "stoic.dev/v1", "kind": "Function", "metadata": {"name": "hi"}, "spec": spec,
+    }));
+    namespace.wait(
+        "functions.stoic.dev",
+        "hi",
+        "Ready",
+        Duration::from_secs(20),
+    );
+
+    let account = format!("system:serviceaccount:{}:stoic", namespace.name);
+    let may = |verb: &str, what: &str, at: &str| {
+        let asked = [
+            "auth",
+            "can-i",
+            verb,
+            what,
+            "--as",
+            &account,
+            "--namespace",
+            at,
+        ];
+        namespace
+            .try_kubectl(&asked)
+            .is_ok_and(|said| said == "yes")
+    };
+    assert!(may("create", "pods", &namespace.name));
+    assert!(!may("get", "secrets", &namespace.name));
+    assert!(!may("list", "secrets", &namespace.name));
+    assert!(!may("create", "pods", "default"));
+    assert!(!may("list", "functions.stoic.dev", "default"));
+
+    put(",runtimes.edge.threads=2");
+    assert_eq!(token(), before, "the token is kept");
+    let config = namespace.kubectl(&["get", "configmap", "stoic", "-o", "yaml"]);
+    assert!(config.contains("threads = 2"), "{config}");
+    namespace.kubectl(&["delete", "functions.stoic.dev", "hi", "--timeout=20s"]);
+    run(
+        &helm,
+        &[
+            "uninstall",
+            "stoic",
+            "--wait",
+            "--namespace",
+            &namespace.name,
+        ],
+    );
+    until("nothing of it is left", || {
+        let left = namespace.kubectl(&[
+            "get",
+            "pods,deployments,services,secrets,roles",
+            "--selector",
+            "app.kubernetes.io/instance=stoic",
+            "-o",
+            "name",
+        ]);
+        left.is_empty()
+    });
 }

@@ -128,8 +128,10 @@ fn deploy(edge: &Gateway, name: &str, spec: Value) {
 fn runtime(edge: &Gateway, name: &str) -> Value {
     let all = edge.json("/v1/runtimes");
     let all = all.as_array().unwrap().iter();
-    let found = all.filter(|runtime| runtime["name"] == name).cloned();
-    found.last().unwrap_or_else(|| panic!("no runtime {name}"))
+    let mut found = all.filter(|runtime| runtime["name"] == name).cloned();
+    found
+        .next_back()
+        .unwrap_or_else(|| panic!("no runtime {name}"))
 }
 
 fn call(edge: &Gateway, path: &str, mode: &str, zip: &[u8]) -> Call {

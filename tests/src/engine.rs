@@ -134,6 +134,19 @@ impl Engine {
         self.build(name, folder.path(), &recipe)
     }
 
+    /// An image of the gateway, by the project's own recipe; stripped, since debug builds are large.
+    #[must_use]
+    pub fn gateway(&self, name: &str) -> String {
+        let folder = TempDir::new().expect("a temporary folder");
+        let stripped = std::process::Command::new("strip")
+            .arg("-o")
+            .args([folder.path().join("stoic"), binary("stoic")])
+            .status();
+        assert!(stripped.is_ok_and(|status| status.success()), "strip");
+        let recipe = include_str!("../../images/gateway/Dockerfile");
+        self.build(name, folder.path(), recipe)
+    }
+
     /// An image that runs `stoic-echo` as root.
     #[must_use]
     pub fn rooted(&self, name: &str) -> String {

@@ -19,7 +19,7 @@ pub(super) enum Workload {
     /// Draw arrivals over days, hour by hour
     Arrivals(arrivals::DrawArrivals),
     /// Send arrivals to a gateway, faster than real time
-    Replay(replay::Replay),
+    Replay(Box<replay::Replay>),
 }
 
 impl Workload {
