@@ -138,7 +138,7 @@ impl Engine {
     #[must_use]
     pub fn gateway(&self, name: &str) -> String {
         let folder = TempDir::new().expect("a temporary folder");
-        let stripped = std::process::Command::new("strip")
+        let stripped = Command::new("strip")
             .arg("-o")
             .args([folder.path().join("stoic"), binary("stoic")])
             .status();
