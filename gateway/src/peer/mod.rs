@@ -3,8 +3,8 @@
 //! The gateway that sends work is the *client*; the one whose pods it uses is its *peer*. A pod of the
 //! peer's is used under a lease, which is one open answer: when it ends, however it ends, the pod is
 //! ended too, so that nothing is left over when the link breaks. Bytes reach the pod through tunnels,
-//! so that everything above sees an address like any other. [`serving`] is the peer's end; [`client`],
-//! [`objects`] and [`tunnel`] are the client's, on which [`crate::sites::GatewaySite`] stands.
+//! so that everything above sees an address like any other. `serving` is the peer's end; `client`,
+//! `objects` and `tunnel` are the client's, on which [`crate::sites::GatewaySite`] stands.
 
 mod client;
 mod joining;
