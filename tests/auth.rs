@@ -382,6 +382,26 @@ fn beyond_loopback_a_gateway_without_a_token_does_not_start() {
         .send()
         .problem(401, "token_missing");
     assert_eq!(at(&gateway, "/v1/tokens").with(given).send().status, 200);
+    // No process that it starts has it.
+    let object = echo("hi", json!({"standby": {"edge": 1}})).to_string();
+    let url = format!("http://127.0.0.1:{}/v1/functions", gateway.address.port());
+    let _ = Call::new("POST", &url)
+        .with(given)
+        .body("application/json", object)
+        .send();
+    let marked = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let environments = all.filter_map(|of| std::fs::read(of.path().join("environ")).ok());
+        let mark = format!("STOIC_GATEWAY_ID={}", gateway.id());
+        let texts = environments.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        texts
+            .filter(|text| text.split('\0').any(|pair| pair == mark))
+            .collect::<Vec<_>>()
+    };
+    until("a pod runs", || !marked().is_empty());
+    for environment in marked() {
+        assert!(!environment.contains(given));
+    }
     drop(gateway);
     let short = everywhere
         .clone()

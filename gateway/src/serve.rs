@@ -231,7 +231,8 @@ async fn assemble(
             BackendKind::Process => {
                 let logs = data.join("logs");
                 let zygotes = site.zygote.unwrap_or(true);
-                ProcessSite::new(name, &id, &logs, delays, Arc::clone(&secrets), zygotes)
+                let (secrets, hidden) = (Arc::clone(&secrets), credentials_of(&config));
+                ProcessSite::new(name, &id, &logs, delays, secrets, zygotes, &hidden)
                     .with_context(|| format!("site {name}"))?
             }
             BackendKind::Docker => DockerSite::connect(DockerOptions {
@@ -398,6 +399,14 @@ fn announce(gateway: &Gateway, front: &Front, took: Duration) {
         };
         println!("runtime   {} at site {}{note}", info.name, info.site);
     }
+}
+
+/// Variables of the gateway's environment that hold what functions must not have.
+fn credentials_of(config: &Config) -> Vec<String> {
+    let own = [auth::ADMIN_TOKEN, "STOIC_TOKEN", "STOIC_TOKEN_FILE"].map(str::to_owned);
+    let stores = config.sites.values().filter_map(|site| site.store.as_ref());
+    let stores = stores.flat_map(|of| [of.access_key_env.clone(), of.secret_key_env.clone()]);
+    own.into_iter().chain(stores).collect()
 }
 
 async fn keep(gateway: Arc<Gateway>) {

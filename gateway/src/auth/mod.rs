@@ -69,6 +69,8 @@ pub struct Auth {
     /// Whether requests need a token although there is none.
     always: bool,
     enforced: AtomicBool,
+    /// Held while the tokens are read again.
+    reading: tokio::sync::Mutex<()>,
     table: ArcSwap<Table>,
     /// The token that was given at the start, which no database has.
     given: Option<TokenRecord>,
@@ -104,6 +106,7 @@ impl Auth {
         let auth = Arc::new(Self {
             always: config.auth.required || (beyond_loopback(config) && !config.auth.open),
             enforced: AtomicBool::new(false),
+            reading: tokio::sync::Mutex::new(()),
             table: ArcSwap::default(),
             given: given(config.auth.admin_token_file.as_deref())?,
             own_hash: hash(own.text()),
@@ -120,6 +123,8 @@ impl Auth {
     /// # Errors
     /// The database cannot be read.
     pub async fn reload(&self, history: &History) -> Result<(), HistoryError> {
+        // One at a time: what was read first must not be put in force last.
+        let _turn = self.reading.lock().await;
         let records = history.tokens().await?;
         let before = self.table.load();
         let mut table = Table::new();
@@ -210,17 +215,22 @@ pub fn beyond_loopback(config: &Config) -> bool {
 
 /// Learns of tokens that another process made or revoked in the same data folder.
 pub async fn watch(auth: Arc<Auth>, history: History) {
-    let mut seen = history.data_version().await.ok();
+    let mut seen = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Ok(version) = history.data_version().await else {
             continue;
         };
-        if seen.replace(version) == Some(version) {
+        if seen == Some(version) {
             continue;
         }
         match auth.reload(&history).await {
-            Ok(()) => info!("another process wrote to the data folder: the tokens are read again"),
+            Ok(()) => {
+                // The first time, nobody has to have written: they were read a while ago.
+                if seen.replace(version).is_some() {
+                    info!("another process wrote to the data folder: the tokens are read again");
+                }
+            }
             Err(error) => warn!("the tokens cannot be read again: {error}"),
         }
     }

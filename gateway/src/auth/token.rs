@@ -154,7 +154,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if !name.is_empty()
         && name.len() <= LONGEST_NAME
-        && name != super::GIVEN
+        && ![super::GIVEN, "anonymous", "gateway"].contains(&name)
+        && !name.bytes().all(|b| b == b'.')
         && name.bytes().all(allowed)
     {
         return Ok(());

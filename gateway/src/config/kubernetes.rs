@@ -76,6 +76,10 @@ pub struct KubernetesConfig {
     /// When images are fetched, whatever functions say of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Whether pods belong to the gateway's own pod and go with it, instead of to what made that pod: for a gateway
+    /// in the cluster whose data folder does not outlast its pod, so that nobody would adopt them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pods_go_with_gateway: bool,
     /// What is different for the pods of single runtimes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub runtimes: BTreeMap<String, KubernetesRuntime>,
@@ -186,6 +190,7 @@ impl Default for KubernetesConfig {
             service_account: None,
             image_pull_secrets: Vec::new(),
             image_pull_policy: None,
+            pods_go_with_gateway: false,
             runtimes: BTreeMap::new(),
         }
     }

@@ -26,6 +26,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// Between two looks whether the pods of a deleted function are gone.
 const GONE_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for an answer of the API server.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the cluster has.
 #[derive(Debug, Clone)]
@@ -163,7 +165,7 @@ impl Keeper {
                 }
                 // What the former one wrote is in the object.
                 Turn::Leads => self.written = Written::default(),
-                Turn::Look => {}
+                Turn::Look => self.mind_the_owner(),
                 Turn::Ended => return,
             }
             self.report().await;
@@ -259,6 +261,20 @@ impl Keeper {
         self.outcome = Outcome::Failed(trouble);
     }
 
+    /// A function that is in force by another's declaration, or gone with it, is tried for again.
+    fn mind_the_owner(&mut self) {
+        if self.kind == Kind::Stoic || self.outcome != Outcome::InForce {
+            return;
+        }
+        let ours = self.kind.annotation(&self.shared.namespace, &self.name);
+        let current = self.shared.gateway.functions.get(&self.name);
+        let owner = current.as_ref().and_then(|d| d.function.resource());
+        if owner != Some(ours.as_str()) {
+            let trouble = name_taken(&self.name, owner.unwrap_or("a client"));
+            self.fail(trouble);
+        }
+    }
+
     /// Takes the function away, and waits until its pods are gone.
     async fn end(&mut self) {
         let (gateway, name) = (&self.shared.gateway, &self.name);
@@ -266,10 +282,14 @@ impl Keeper {
         let ours = self.kind.annotation(&self.shared.namespace, name);
         let current = gateway.functions.get(name);
         let is_ours = |d: &Arc<Deployed>| d.function.resource() == Some(ours.as_str());
-        if current.is_none() || current.as_ref().is_some_and(is_ours) {
-            // One that is on its way is taken back, and is not known yet.
-            let _ = gateway.take_function(name).await;
+        self.service = None;
+        self.written = Written::default();
+        if !current.as_ref().is_none_or(is_ours) {
+            // Its pods are somebody else's.
+            return;
         }
+        // One that is on its way is taken back, and is not known yet.
+        let _ = gateway.take_function(name).await;
         while gateway.has_pods(name) {
             tokio::time::sleep(GONE_EVERY).await;
         }
@@ -314,9 +334,8 @@ impl Keeper {
         };
         let next = self.status(&object, &former);
         let reporter = &self.shared.reporter;
-        let done = reporter
-            .write(self.kind, &object, &former, &next, &mut self.written)
-            .await;
+        let writing = reporter.write(self.kind, &object, &former, &next, &mut self.written);
+        let done = in_time(writing).await;
         match done {
             Ok(false) => self.failed_writes = 0,
             Ok(true) => {
@@ -336,14 +355,14 @@ impl Keeper {
         // Once for each port: what is refused now is refused the next time.
         self.service = Some(self.port);
         let reporter = &self.shared.reporter;
-        if let Err(error) = reporter.serve(self.kind, object, self.port).await {
+        if let Err(error) = in_time(reporter.serve(self.kind, object, self.port)).await {
             warn!(function = %self.name, "it has no Service of its own: {error}");
         }
     }
 
     /// Lets the cluster delete an object whose pods are gone.
     async fn release(&mut self, object: &DynamicObject) {
-        let released = self.shared.reporter.release(self.kind, object).await;
+        let released = in_time(self.shared.reporter.release(self.kind, object)).await;
         if let Err(error) = released {
             self.write_later(&error);
         }
@@ -382,6 +401,14 @@ impl Keeper {
             left: self.left.as_deref(),
         };
         status(&facts, former, &super::report::now())
+    }
+}
+
+/// An answer of the API server, if it comes in time: who waits for one holds versions and deletions up.
+async fn in_time<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(answered) => answered,
+        Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
     }
 }
 

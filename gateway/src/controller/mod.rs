@@ -124,19 +124,12 @@ async fn look(shared: Arc<Shared>) {
         .await
         .is_some()
     {
-        let functions = shared.gateway.functions.all();
-        let mut keepers = shared.keepers.lock();
-        for deployed in &functions {
-            for kind in kind::all() {
-                let key = (kind, deployed.function.name().to_owned());
-                let Some(kept) = keepers.get_mut(&key) else {
-                    continue;
-                };
-                let seen = Seen::of(deployed);
-                if kept.seen.as_ref() != Some(&seen) {
-                    kept.seen = Some(seen);
-                    kept.nudge.notify_one();
-                }
+        for ((_, name), kept) in shared.keepers.lock().iter_mut() {
+            let seen = shared.gateway.functions.get(name);
+            let seen = seen.map(|deployed| Seen::of(&deployed));
+            if kept.seen != seen {
+                kept.seen = seen;
+                kept.nudge.notify_one();
             }
         }
     }

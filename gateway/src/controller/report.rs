@@ -163,6 +163,17 @@ impl Reporter {
         let metadata = &object.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
         let resource = kind.resource();
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        let there = api.get_opt(name).await.map_err(|error| said(&error))?;
+        let is_its = |service: &Service| {
+            let owners = service.metadata.owner_references.iter().flatten();
+            owners
+                .map(|owner| Some(&owner.uid))
+                .any(|uid| uid == metadata.uid.as_ref())
+        };
+        if there.is_some_and(|service| !is_its(&service)) {
+            return Err(format!("the Service `{name}` is somebody else's"));
+        }
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",
@@ -186,7 +197,6 @@ impl Reporter {
                 }],
             },
         });
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
         let parameters = PatchParams::apply(MANAGER).force();
         let done = api.patch(name, &parameters, &Patch::Apply(&service)).await;
         done.map(|_| ()).map_err(|error| said(&error))

@@ -10,7 +10,7 @@ pub mod schema;
 
 pub use object::{
     API_VERSION, BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, MOST_REPLICAS,
-    Metadata, Pull, QueueSpec, Resources, Standby, Warmup,
+    Metadata, Pull, QueueSpec, Resources, Standby, Warmup, check_name,
 };
 pub use registry::{Function, PublishedModel, RESOURCE, Registry, Runnable};
 

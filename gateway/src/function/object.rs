@@ -502,7 +502,10 @@ impl FunctionObject {
 }
 
 /// Function names are DNS labels, so that every backend can carry them.
-fn check_name(name: &str) -> Result<(), InvalidFunction> {
+///
+/// # Errors
+/// It is none.
+pub fn check_name(name: &str) -> Result<(), InvalidFunction> {
     let good = !name.is_empty()
         && name.len() <= 63
         && name

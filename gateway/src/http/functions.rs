@@ -2,9 +2,10 @@
 
 use super::Body;
 use super::answer::json;
-use super::gate::About;
+use super::gate::{About, Who};
 use super::invoke::query;
 use super::views::{FunctionView, GatewayInfo, PredictView, RuntimeFunction, RuntimeView};
+use crate::auth::Scope;
 use crate::failure::Failure;
 use crate::function::{FunctionObject, Input};
 use crate::gateway::Gateway;
@@ -45,14 +46,24 @@ pub(super) async fn collection(gateway: &Arc<Gateway>, request: Request<Incoming
 }
 
 /// `GET`, `PUT` and `DELETE /v1/functions/{name}`.
-pub(super) async fn one(gateway: &Arc<Gateway>, name: &str, request: Request<Incoming>) -> Answer {
+pub(super) async fn one(
+    gateway: &Arc<Gateway>,
+    name: &str,
+    who: &Who,
+    request: Request<Incoming>,
+) -> Answer {
     match *request.method() {
         Method::GET => {
             let deployed = gateway
                 .functions
                 .get(name)
                 .ok_or_else(|| Failure::unknown_function(name))?;
-            Ok(json(StatusCode::OK, &FunctionView::of(&deployed)))
+            let mut view = FunctionView::of(&deployed);
+            if !who.may(Scope::Deploy) {
+                // Where people put keys, in spite of secrets.
+                view.object.spec.env.clear();
+            }
+            Ok(json(StatusCode::OK, &view))
         }
         Method::PUT => deploy(gateway, request, Some(name)).await,
         Method::DELETE => {

@@ -33,6 +33,16 @@ pub(super) enum Who {
     Itself,
 }
 
+impl Who {
+    /// Whether it may do what needs this scope.
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        match self {
+            Self::Anyone | Self::Itself => true,
+            Self::Token(known) => known.scopes.has(scope),
+        }
+    }
+}
+
 /// Why a request goes no further.
 #[derive(Debug)]
 pub(super) struct Refused {

@@ -6,6 +6,7 @@ use super::arriving::Arriving;
 use super::caller::Caller;
 use super::functions::{method, object_body};
 use super::gate::{About, Who};
+use crate::auth::Scope;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::peer::{
@@ -34,6 +35,8 @@ use tracing::debug;
 const LINES: usize = 16;
 /// Longest time to connect to a pod.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest life of a presigned URL, seconds.
+const LONGEST_URL: u64 = 86_400;
 /// Longest key of an object.
 const LONGEST_KEY: usize = 700;
 
@@ -160,7 +163,7 @@ pub(super) async fn tunnel(
 }
 
 /// Where a client's object lies in the home store. What expires at the client expires here.
-fn place(who: &Who, encoded: &str) -> Result<String, Failure> {
+fn place(who: &Who, encoded: &str, writes: bool) -> Result<String, Failure> {
     let invalid = |why: &str| Failure::new(400, "key_invalid", format!("the key {why}"));
     let key = percent_decode_str(encoded)
         .decode_utf8()
@@ -169,10 +172,12 @@ fn place(who: &Who, encoded: &str) -> Result<String, Failure> {
     if key.len() > LONGEST_KEY || !key.split('/').all(whole) || key.chars().any(char::is_control) {
         return Err(invalid("must be names with `/` between, at most 700 bytes"));
     }
-    let kind = match key.starts_with("models/") {
-        true => "kept",
-        false => "passing",
-    };
+    let kept = key.starts_with("models/");
+    if kept && writes && !who.may(Scope::Deploy) {
+        let detail = "what is kept here needs a token of scope deploy";
+        return Err(Failure::new(403, "scope_missing", detail));
+    }
+    let kind = if kept { "kept" } else { "passing" };
     Ok(format!("{PEERS}{kind}/{}/{key}", owner(who)))
 }
 
@@ -183,7 +188,8 @@ pub(super) async fn object(
     who: &Who,
     request: Request<Incoming>,
 ) -> Answer {
-    let key = place(who, key)?;
+    let writes = matches!(*request.method(), Method::PUT | Method::DELETE);
+    let key = place(who, key, writes)?;
     let store = gateway.stores.home()?;
     match *request.method() {
         Method::PUT => {
@@ -241,9 +247,9 @@ pub(super) async fn presign(gateway: &Gateway, who: &Who, request: Request<Incom
         return Err(method("POST"));
     }
     let wanted: PresignRequest = read(request).await?;
-    let key = place(who, &wanted.key)?;
+    let key = place(who, &wanted.key, wanted.write)?;
     let store = gateway.stores.home()?;
-    let life = Duration::from_secs(wanted.seconds.max(1));
+    let life = Duration::from_secs(wanted.seconds.clamp(1, LONGEST_URL));
     let url = match wanted.write {
         true => store.presign_put(&key, life).await?,
         false => store.presign_get(&key, life).await?,
@@ -298,7 +304,7 @@ mod tests {
     #[test]
     fn each_client_has_keys_of_its_own_and_none_leads_elsewhere() {
         let anyone = Who::Anyone;
-        let place = |key: &str| place(&anyone, key).ok();
+        let place = |key: &str| place(&anyone, key, true).ok();
         let packages = place("packages%2Fx").expect("a key");
         assert_eq!(packages, "peers/passing/anonymous/packages/x");
         assert!(

@@ -115,7 +115,7 @@ async fn own(
     };
     let answered = match route {
         Route::Functions => functions::collection(gateway, request).await,
-        Route::Function => functions::one(gateway, of, request).await,
+        Route::Function => functions::one(gateway, of, who, request).await,
         Route::Call => calls::one(gateway, of, request.method()).await,
         Route::CallRetry => calls::retry(gateway, of, request.method()).await,
         Route::PeerCheck => peer::check(gateway, request).await,

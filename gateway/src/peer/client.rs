@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_secs(20);
 /// Largest small answer.
 const ANSWER_LIMIT: usize = 1 << 20;
+/// A link on which nothing arrives for so long is broken.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// How often the peer is greeted: while all is well, and while it is not.
 const GREET_EVERY: Duration = Duration::from_secs(15);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -131,6 +133,8 @@ impl Peer {
         tcp.set_keepalive(Some(Duration::from_secs(10)));
         tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
         tcp.set_keepalive_retries(Some(2));
+        // What was sent and is not acknowledged: keep-alive does not mind that.
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls::client(&options.tls).map_err(PeerError::Here)?)

@@ -200,7 +200,8 @@ impl PodOrder {
             isolation: self.isolation,
             health: self.health,
             ready_timeout: Duration::try_from_secs_f64(self.ready_timeout_s)
-                .unwrap_or(Duration::from_secs(600)),
+                .unwrap_or(Duration::from_secs(600))
+                .min(Duration::from_secs(86_400)),
         }
     }
 }

@@ -133,6 +133,9 @@ fn resolve(gateway: &Gateway, order: PodOrder) -> Result<(Arc<dyn Site>, PodSpec
         );
         return Err(Failure::new(400, "unknown_runtime", detail));
     };
+    // Folders and files are named by it.
+    crate::function::check_name(&order.function)
+        .map_err(|error| Failure::new(400, "function_invalid", error.to_string()))?;
     // Its own, whatever the client calls it: logs and containers are named so.
     let tail = new_id();
     let name = format!(

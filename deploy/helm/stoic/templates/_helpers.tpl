@@ -60,10 +60,15 @@ backend = "kubernetes"
 store = { {{ if .endpoint }}endpoint = {{ .endpoint | quote }}, {{ end }}bucket = {{ .bucket | quote }}, region = {{ .region | quote }} }
 {{- end }}
 {{- end }}
-{{- with .Values.site }}
+{{- if or .Values.site (not .Values.persistence.enabled) }}
 
 [sites.edge.kubernetes]
+{{- if not .Values.persistence.enabled }}
+pods_go_with_gateway = true
+{{- end }}
+{{- with .Values.site }}
 {{ . | trim }}
+{{- end }}
 {{- end }}
 {{- range $name, $runtime := .Values.runtimes }}
 

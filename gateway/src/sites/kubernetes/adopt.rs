@@ -19,6 +19,8 @@ use tracing::{info, warn};
 /// A pod that does not answer within this time serves nobody. One that has to be reached through the API
 /// server first shows that it has to be.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
+/// Wait before pods of an earlier life are listed again.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for pods that are being made while the gateway stops.
 const LAST_MADE: Duration = Duration::from_secs(10);
 
@@ -31,11 +33,14 @@ impl Inner {
     }
 
     pub(super) async fn adopt_all(self: &Arc<Self>) -> Adoption {
-        let own = match self.own().await {
-            Ok(own) => own,
-            Err(error) => {
-                warn!(site = %self.name, "cannot list the pods of an earlier life: {error}");
-                Vec::new()
+        // The watch, which comes next, removes what nobody waits for: it must not begin without this list.
+        let own = loop {
+            match self.own().await {
+                Ok(own) => break own,
+                Err(error) => {
+                    warn!(site = %self.name, "cannot list the pods of an earlier life, trying again: {error}");
+                    tokio::time::sleep(LIST_AGAIN).await;
+                }
             }
         };
         let all = own.len();

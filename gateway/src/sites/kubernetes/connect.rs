@@ -84,7 +84,7 @@ pub(super) async fn connect(wanted: &KubernetesConfig) -> anyhow::Result<Cluster
         reach => reach,
     };
     let owner = match inside {
-        true => owner(&client, &namespace).await,
+        true => owner(&client, &namespace, wanted.pods_go_with_gateway).await,
         false => None,
     };
     Ok(Cluster {
@@ -169,7 +169,7 @@ fn towards(other: SocketAddr) -> Option<IpAddr> {
 
 /// What the gateway's own pod belongs to for good: its Deployment or StatefulSet, so that pods of
 /// functions outlive the gateway's pod and not the gateway. A pod of nobody's is that itself.
-async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
+async fn owner(client: &Client, namespace: &str, itself: bool) -> Option<OwnerReference> {
     let folder = std::path::Path::new(TOKEN).parent()?;
     let own_space = std::fs::read_to_string(folder.join("namespace")).ok()?;
     if own_space.trim() != namespace {
@@ -187,7 +187,8 @@ async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
         let mut all = all.into_iter().flatten();
         all.find(|owner| owner.controller == Some(true))
     };
-    let found = match controller(pod.metadata.owner_references) {
+    let made_by = controller(pod.metadata.owner_references).filter(|_| !itself);
+    let found = match made_by {
         None => OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),

@@ -47,6 +47,9 @@ const PIECE: usize = 16 << 10;
 const BEYOND_GRACE: Duration = Duration::from_secs(15);
 /// Longest wait for the last words of a pod that is to be stopped.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Wait before a pod that could not be deleted is tried again, and the longest that it grows to.
+const DELETE_AGAIN: Duration = Duration::from_secs(2);
+const DELETE_SELDOM: Duration = Duration::from_secs(120);
 
 /// What a Kubernetes site is made of.
 #[derive(Debug)]
@@ -180,7 +183,11 @@ impl Inner {
                 let _ = std::fs::write(self.log_of(&pod), words);
             }
         }
-        if self.delete(name, grace).await && !grace.is_zero() {
+        let deleted = self.delete(name, grace).await;
+        if !deleted {
+            self.delete_later(name.to_owned());
+        }
+        if deleted && !grace.is_zero() {
             let ended = exited.wait_for(Option::is_some);
             if tokio::time::timeout(grace + BEYOND_GRACE, ended)
                 .await
@@ -189,13 +196,31 @@ impl Inner {
                 warn!(site = %self.name, pod = %name, "its node has not said that it ended");
             }
         }
-        // A server that is away deletes it when it is back: nobody knows it then.
         if let Some(life) = self.living.remove(name) {
             let told = life.exit.borrow().is_some();
             if !told {
                 life.exit.send_replace(Some("stopped".to_owned()));
             }
         }
+    }
+
+    /// Tries to delete a pod until it is done: the watch may not see it again.
+    fn delete_later(self: &Arc<Self>, name: String) {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut wait = DELETE_AGAIN;
+            let ended = inner.ended.clone();
+            while ended
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_some()
+            {
+                if inner.delete(&name, Duration::ZERO).await {
+                    return;
+                }
+                wait = wait.saturating_mul(2).min(DELETE_SELDOM);
+            }
+        });
     }
 
     async fn logs_of(&self, pod: &str, ask: LogAsk) -> std::io::Result<Option<LogStream>> {

@@ -20,6 +20,8 @@ pub(super) struct Launcher {
     spawner: std::sync::mpsc::Sender<Spawn>,
     /// Folders searched for executables before `PATH`: that of the gateway's own binary.
     search: Arc<[PathBuf]>,
+    /// Variables of the gateway's own environment that are no business of functions.
+    hidden: Arc<[String]>,
 }
 
 /// An order to the thread that starts processes.
@@ -51,11 +53,11 @@ pub(super) struct Launched {
 }
 
 impl Launcher {
-    /// Starts the thread. `gateway_id` marks the processes.
+    /// Starts the thread. `gateway_id` marks the processes; they do not get the variables `hidden`.
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn new(site: &str, gateway_id: &str) -> std::io::Result<Self> {
+    pub(super) fn new(site: &str, gateway_id: &str, hidden: &[String]) -> std::io::Result<Self> {
         let (spawner, orders) = std::sync::mpsc::channel::<Spawn>();
         std::thread::Builder::new()
             .name(format!("spawn-{site}"))
@@ -81,6 +83,7 @@ impl Launcher {
             gateway_id: gateway_id.into(),
             spawner,
             search,
+            hidden: hidden.into(),
         })
     }
 
@@ -122,8 +125,11 @@ impl Launcher {
             .try_clone()
             .map_err(|e| refused(&log.display().to_string(), e))?;
         let mut command = die_with_parent(&executable);
+        command.args(&order.command[1..]);
+        for name in self.hidden.iter() {
+            command.env_remove(name);
+        }
         command
-            .args(&order.command[1..])
             .envs(order.env)
             .env(env::GATEWAY, &*self.gateway_id)
             .env(env::STARTED, monotonic_ns().to_string())

@@ -57,7 +57,8 @@ struct Begun {
 
 impl ProcessSite {
     /// A site of this name. `gateway_id` marks its processes; `logs` is the folder of their output;
-    /// `zygotes` says whether pods are forked where they can be.
+    /// `zygotes` says whether pods are forked where they can be; `hidden` are variables of the gateway's own
+    /// environment that pods do not get.
     ///
     /// # Errors
     /// The folder of logs cannot be made, or no thread can be started.
@@ -68,6 +69,7 @@ impl ProcessSite {
         delays: Option<DelayTrace>,
         secrets: Arc<Secrets>,
         zygotes: bool,
+        hidden: &[String],
     ) -> std::io::Result<Arc<Self>> {
         std::fs::create_dir_all(logs)?;
         Ok(Arc::new(Self {
@@ -76,7 +78,7 @@ impl ProcessSite {
             logs: logs.to_path_buf(),
             delays,
             secrets,
-            launcher: Launcher::new(name, gateway_id)?,
+            launcher: Launcher::new(name, gateway_id, hidden)?,
             zygotes: zygotes.then(Arc::default),
         }))
     }
