@@ -125,6 +125,20 @@ fn deploy(edge: &Gateway, name: &str, spec: Value) {
     edge.deploy(&echo(name, all));
 }
 
+/// A batch that is sent there comes back whole.
+fn serves_from_the_cloud(edge: &Gateway) {
+    deploy(edge, "batch", json!({}));
+    edge.until_idle("batch", 2);
+    whole(
+        &edge
+            .batch("/function/batch", "cloud.cpu", &zip_of(&texts(3)))
+            .send()
+            .ok()
+            .json(),
+        3,
+    );
+}
+
 fn runtime(edge: &Gateway, name: &str) -> Value {
     let all = edge.json("/v1/runtimes");
     let all = all.as_array().unwrap().iter();
@@ -590,16 +604,7 @@ fn it_is_joined_from_the_command_line_with_a_certificate_of_its_own() {
         client.key.display()
     );
     let edge = Launch::default().config(&config).start();
-    deploy(&edge, "batch", json!({}));
-    edge.until_idle("batch", 2);
-    whole(
-        &edge
-            .batch("/function/batch", "cloud.cpu", &zip_of(&texts(3)))
-            .send()
-            .ok()
-            .json(),
-        3,
-    );
+    serves_from_the_cloud(&edge);
     drop(edge);
 
     let (ca, token) = (campus.authority.file(), &campus.token);
@@ -622,14 +627,5 @@ fn it_is_joined_from_the_command_line_with_a_certificate_of_its_own() {
         let cpu = runtime(&edge, "cloud.cpu");
         (cpu["available"] == true && cpu["emulated"] != "link").then_some(())
     });
-    deploy(&edge, "batch", json!({}));
-    edge.until_idle("batch", 2);
-    whole(
-        &edge
-            .batch("/function/batch", "cloud.cpu", &zip_of(&texts(3)))
-            .send()
-            .ok()
-            .json(),
-        3,
-    );
+    serves_from_the_cloud(&edge);
 }

@@ -1,6 +1,6 @@
 //! A cluster by plain calls of its API: a bare pod of the same image, which a gateway on it is held against.
 
-use super::baseline::first_answer;
+use super::baseline::answer_by_stages;
 use super::engine::Container;
 use super::target::{Answered, Missed, Target};
 use crate::cli::failed::Failed;
@@ -12,11 +12,8 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// How often a port is tried while nothing listens: the least that the timer can do.
-const TRY_EVERY: Duration = Duration::from_millis(1);
 /// Longest time that a pod may take to be gone, and how often it is looked for meanwhile.
 const GONE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -67,21 +64,7 @@ impl Cluster {
             .map_err(|_| Missed::Fault("the bare pod never had an address".to_owned()))??;
         let placed = begun.elapsed().as_secs_f64();
         let address = format!("{address}:{}", target.spec.port);
-        while let Err(error) = TcpStream::connect(&address).await {
-            if Instant::now() > until {
-                return Err(Missed::Fault(format!("{address} never listened: {error}")));
-            }
-            sleep(TRY_EVERY).await;
-        }
-        let mut answered = first_answer(&address, begun, until, target).await?;
-        let ready = answered.timing.parts["deployment"];
-        answered.timing.stages = [
-            ("create".to_owned(), created),
-            ("start".to_owned(), placed - created),
-            ("ready".to_owned(), ready - placed),
-        ]
-        .into();
-        Ok(answered)
+        answer_by_stages(&address, begun, created, placed, target).await
     }
 
     async fn address(&self, name: &str, version: &str) -> Result<String, Missed> {

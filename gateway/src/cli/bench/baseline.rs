@@ -40,14 +40,26 @@ pub(super) async fn engine_floor(
     engine.start(name).await?;
     let started = begun.elapsed().as_secs_f64();
     let address = format!("{}:{}", engine.address(name).await?, target.spec.port);
+    answer_by_stages(&address, begun, created, started, target).await
+}
+
+/// Connect, health, and the same request answered, at an address that may not listen yet; `created` and
+/// `started` are seconds since `begun` at which the stages before had passed.
+pub(super) async fn answer_by_stages(
+    address: &str,
+    begun: Instant,
+    created: f64,
+    started: f64,
+    target: &Target,
+) -> Result<Answered, Missed> {
     let until = begun + target.spec.ready_timeout;
-    while let Err(error) = TcpStream::connect(&address).await {
+    while let Err(error) = TcpStream::connect(address).await {
         if Instant::now() > until {
             return Err(Missed::Fault(format!("{address} never listened: {error}")));
         }
         sleep(TRY_EVERY).await;
     }
-    let mut answered = first_answer(&address, begun, until, target).await?;
+    let mut answered = first_answer(address, begun, until, target).await?;
     let ready = answered.timing.parts["deployment"];
     answered.timing.stages = [
         ("create".to_owned(), created),
@@ -103,7 +115,7 @@ pub(super) async fn docker_run(
 }
 
 /// Health, then the same request, at an address that may not answer yet.
-pub(super) async fn first_answer(
+async fn first_answer(
     address: &str,
     begun: Instant,
     until: Instant,
