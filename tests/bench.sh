@@ -28,6 +28,8 @@ say "a 40 MB package from client to labels"
 python3 tests/bench/package.py
 say "one batch at both sites together, in pairs with each site alone"
 python3 tests/bench/modes.py
+say "an edge box and its cloud over a held link between network namespaces: predictions, faults"
+python3 tests/bench/link.py
 say "cold, zygote, standby and warm by stage, on process and Docker sites, with baselines and bursts"
 python3 tests/bench/starts.py
 say "memory: 1,000 functions declared, 200 pods, a forked pod"
@@ -36,5 +38,7 @@ say "pools: bursts of 16, a killed pod"
 python3 tests/bench/pools.py
 say "100,000 asynchronous calls, the gateway killed five times"
 python3 tests/bench/async_calls.py
+say "a cluster: 1,000 functions and 200 pods, the API server away, the gateway's pod deleted, starts beside a bare pod"
+python3 tests/bench/cluster.py
 say "prediction in the demo"
 target/release/stoic demo --out target/bench/demo

@@ -6,6 +6,7 @@ use serde_json::json;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 use stoic_tests::{Exit, Launch, echo, tar_of, texts, zip_of};
 
 /// The one line of a start that failed with this status.
@@ -96,6 +97,24 @@ fn a_second_gateway_on_the_same_data_is_refused_and_the_first_lives() {
         first.get("/function/f").ok().header("x-stoic-start"),
         "warm"
     );
+}
+
+#[test]
+fn a_gateway_that_may_wait_takes_over_when_the_one_before_it_is_gone() {
+    let first = Launch::default().start();
+    let data = first.data().to_owned();
+    let next = Launch::default()
+        .data(&data)
+        .tables("[storage]\nwait = \"30s\"\n");
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| next.start());
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!next.is_finished(), "two gateways on one folder");
+        first.terminate();
+        let next = next.join().unwrap();
+        assert_eq!(next.get("/healthz").status, 200);
+        assert!(next.log().contains("waiting for"), "{}", next.log());
+    });
 }
 
 #[test]

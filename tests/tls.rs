@@ -85,7 +85,17 @@ fn the_command_line_speaks_tls_with_an_authority_of_its_own() {
     assert!(done(&stoic(&gateway, &named, &[])).contains("echo"));
     let untrusted = stoic(&gateway, &["pods"], &[]);
     assert_eq!(untrusted.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&untrusted.stderr).contains("certificate"));
+    let said = String::from_utf8_lossy(&untrusted.stderr);
+    assert!(
+        said.contains("certificate") && said.contains("--ca"),
+        "{said}"
+    );
+    let own = Launch::default()
+        .tables(&authority.itself().table(None))
+        .start();
+    let refused = stoic(&own, &["pods"], &with);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("CA:FALSE"), "{said}");
 
     // What the gateway asks of itself, calls that nobody waits for, goes on as before.
     let asked = "POST /async-function/echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi";

@@ -140,5 +140,18 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    with_the_way_out(cause.to_string())
+}
+
+/// Certificates that are refused, with what to do about them: rustls names the rule that was broken.
+fn with_the_way_out(text: String) -> String {
+    let way_out = if text.contains("CaUsedAsEndEntity") {
+        "the other side shows the certificate of an authority; have that authority sign one for it, or make it with \
+         basicConstraints CA:FALSE"
+    } else if text.contains("UnknownIssuer") {
+        "its authority is not trusted here; name a file with it as `ca` of the site, or --ca"
+    } else {
+        return text;
+    };
+    format!("{text}: {way_out}")
 }

@@ -18,11 +18,11 @@ use crate::sites::{
 use crate::storage::Stores;
 use crate::tls::FrontTls;
 use anyhow::{Context, bail};
+use rustix::fs::FlockOperation;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use stoic_store::{Credentials, Store};
@@ -30,6 +30,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
+/// How often a data folder that another gateway holds is looked at.
+const LOOK_FOR_LOCK: Duration = Duration::from_millis(50);
 /// How often pools are brought to what they should be.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often expired objects are looked for.
@@ -58,13 +60,13 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
     let tls = config.tls.as_ref().map(FrontTls::load).transpose()?;
     let listener = TcpListener::bind(config.listen)
         .map_err(|error| anyhow::anyhow!(port_taken(&config, &error)))?;
-    let _lock = lock_data(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("stoic")
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
+    let _lock = runtime.block_on(lock_data(&config))?;
     let ended = runtime.block_on(async {
         let gateway = assemble(config, traces).await?;
         let threads = match gateway.config.threads {
@@ -359,8 +361,9 @@ fn port_taken(config: &Config, error: &std::io::Error) -> String {
     }
 }
 
-/// One gateway per data folder.
-fn lock_data(data: &Path) -> anyhow::Result<File> {
+/// One gateway per data folder: waits for another one to be gone where the configuration says so.
+async fn lock_data(config: &Config) -> anyhow::Result<File> {
+    let (data, wait) = (&config.data, config.storage.wait);
     let hint = "choose another folder with --data";
     std::fs::create_dir_all(data)
         .with_context(|| format!("the data folder {} cannot be made; {hint}", data.display()))?;
@@ -371,13 +374,28 @@ fn lock_data(data: &Path) -> anyhow::Result<File> {
             data.display()
         )
     })?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
-            "another gateway runs on the data folder {}; {hint}",
-            data.display()
-        );
+    let is_free = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if is_free() {
+        return Ok(file);
     }
-    Ok(file)
+    if !wait.is_zero() {
+        info!(data = %data.display(), "another gateway runs on the data folder: waiting for {} s at most", wait.as_secs());
+        let mut signals = Signals::new().context("cannot await signals")?;
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_FOR_LOCK) => {}
+                () = signals.next() => bail!("told to stop while another gateway ran on the data folder"),
+            }
+            if is_free() {
+                return Ok(file);
+            }
+        }
+    }
+    bail!(
+        "another gateway runs on the data folder {}; {hint}",
+        data.display()
+    );
 }
 
 /// Tells a person at a terminal what runs and where.

@@ -79,6 +79,18 @@ impl Authority {
         std::fs::write(&identity.key, key.serialize_pem()).expect("written");
         identity
     }
+
+    /// The authority's own certificate as if it were a server's: what `openssl req -x509` makes unless told
+    /// otherwise.
+    #[must_use]
+    pub fn itself(&self) -> Identity {
+        let key = self.folder.path().join("ca.key");
+        std::fs::write(&key, self.issuer.key().serialize_pem()).expect("written");
+        Identity {
+            cert: self.file(),
+            key,
+        }
+    }
 }
 
 impl Identity {

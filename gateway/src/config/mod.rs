@@ -95,6 +95,10 @@ pub struct StorageConfig {
     /// Packages and results go after this time.
     #[serde(with = "humantime_serde")]
     pub expire: Duration,
+    /// How long a gateway that starts waits for another one to be gone from its data folder: one in a cluster may
+    /// come while the one before it still finishes its requests.
+    #[serde(with = "humantime_serde")]
+    pub wait: Duration,
 }
 
 /// Prediction and choice.
@@ -462,6 +466,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             expire: Duration::from_secs(24 * 3600),
+            wait: Duration::ZERO,
         }
     }
 }

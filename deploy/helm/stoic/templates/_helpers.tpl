@@ -38,6 +38,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "stoic.config" -}}
 listen = "0.0.0.0:8080"
 data = "/data"
+{{- if .Values.persistence.enabled }}
+
+[storage]
+# The gateway before this one may still finish its requests.
+wait = "{{ add .Values.terminationGracePeriodSeconds 30 }}s"
+{{- end }}
 {{- if .Values.tls.secretName }}
 
 [tls]

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, LogParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -30,7 +30,7 @@ const LAST_LINES: i64 = 1000;
 impl Inner {
     /// Learns of pods for as long as the site is in use.
     pub(super) async fn watch(site: Weak<Self>, ended: CancellationToken) {
-        let mut away = false;
+        let (mut away, mut told) = (false, false);
         let mut pause = SHORTEST_PAUSE;
         loop {
             let Some(inner) = site.upgrade() else { return };
@@ -41,6 +41,7 @@ impl Inner {
             drop(inner);
             tokio::pin!(events);
             let mut list = List::default();
+            let mut listed = None;
             let why = loop {
                 let event = tokio::select! {
                     event = events.next() => event,
@@ -54,7 +55,7 @@ impl Inner {
                                 info!(site = %inner.name, server = %inner.server, "the API server is back");
                             }
                             away = false;
-                            pause = SHORTEST_PAUSE;
+                            listed = Some(Instant::now());
                         }
                         inner.happened(event, &mut list);
                     }
@@ -62,21 +63,26 @@ impl Inner {
                     None => break "the watch ended".to_owned(),
                 }
             };
+            // A list is no sign that the watch after it holds: an account may do the one without the other.
+            let held = listed.is_some_and(|at| at.elapsed() >= LONGEST_PAUSE);
             if !away {
                 let Some(inner) = site.upgrade() else { return };
                 // One that only ran out of time, or was too far behind, is no outage.
                 away = answer(inner.client.apiserver_version()).await.is_err();
                 if away {
                     warn!(site = %inner.name, server = %inner.server, "the API server is away: {why}");
+                } else if !held && !told {
+                    warn!(site = %inner.name, "the watch of the site's pods does not hold: {why}");
                 } else {
                     debug!(site = %inner.name, "the watch broke and begins again: {why}");
                 }
             }
+            told = !held;
+            pause = pause_after(pause, held);
             let rest = tokio::time::sleep(pause);
             if ended.run_until_cancelled(rest).await.is_none() {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -204,9 +210,37 @@ impl Inner {
     }
 }
 
+/// How long to wait before the next list and watch: what held begins again at once, what did not is left
+/// alone for twice as long as before.
+fn pause_after(pause: Duration, held: bool) -> Duration {
+    if held {
+        SHORTEST_PAUSE
+    } else {
+        (pause * 2).min(LONGEST_PAUSE)
+    }
+}
+
 /// A list under way: who lived when it was begun, and who was seen in it.
 #[derive(Debug, Default)]
 struct List {
     before: HashSet<String>,
     seen: HashSet<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_never_holds_is_begun_ever_less_often() {
+        let mut pause = SHORTEST_PAUSE;
+        let mut waited = Duration::ZERO;
+        for _ in 0..10 {
+            pause = pause_after(pause, false);
+            waited += pause;
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+        assert!(waited > Duration::from_secs(11), "{waited:?}");
+        assert_eq!(pause_after(pause, true), SHORTEST_PAUSE);
+    }
 }
