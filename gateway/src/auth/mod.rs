@@ -15,6 +15,7 @@ pub use token::{NewToken, Secret, TokenRecord, TokenView, check_name, hash};
 
 use crate::config::Config;
 use crate::history::{History, HistoryError};
+use crate::scheduler::unix_now;
 use arc_swap::ArcSwap;
 use rate::Gauge;
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Name of the token that the environment or a file gives.
@@ -32,6 +34,8 @@ pub const ADMIN_TOKEN: &str = "STOIC_ADMIN_TOKEN";
 const SHORTEST: usize = 20;
 /// Tokens that another process made or revoked are known within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who waits for a token to expire looks at the clock so often: it may be set meanwhile.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
 
 /// Why somebody may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,26 @@ pub struct Known {
     gauge: Option<Arc<Gauge>>,
 }
 
+impl Known {
+    /// Whose it is that this token lets in.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        Principal::Token(self.hash)
+    }
+}
+
+/// Whom something belongs to that is not to outlast the right to it. A token is meant by its hash: a name
+/// may be given anew, to somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Principal {
+    /// Whoever comes while no token is needed.
+    Anyone,
+    /// The gateway itself.
+    Itself,
+    /// Whoever has the token of this hash.
+    Token([u8; 32]),
+}
+
 /// The tokens, by the first bytes of their hashes.
 type Table = HashMap<[u8; 8], Vec<Arc<Known>>>;
 
@@ -72,6 +96,8 @@ pub struct Auth {
     /// Held while the tokens are read again.
     reading: tokio::sync::Mutex<()>,
     table: ArcSwap<Table>,
+    /// Told whenever the tokens were read again.
+    renewed: watch::Sender<()>,
     /// The token that was given at the start, which no database has.
     given: Option<TokenRecord>,
     /// The gateway's own, for what it asks of itself.
@@ -108,6 +134,7 @@ impl Auth {
             enforced: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
             table: ArcSwap::default(),
+            renewed: watch::Sender::new(()),
             given: given(config.auth.admin_token_file.as_deref())?,
             own_hash: hash(own.text()),
             own,
@@ -153,6 +180,7 @@ impl Auth {
         let enforced = self.always || !table.is_empty();
         self.table.store(Arc::new(table));
         self.enforced.store(enforced, Relaxed);
+        self.renewed.send_replace(());
         Ok(())
     }
 
@@ -205,6 +233,61 @@ impl Auth {
         }
         Ok(Arc::clone(known))
     }
+
+    /// Returns when what let this one in lets it in no more: its token is revoked or has expired, or it had
+    /// none and one is needed now. For what goes on long after it was let in.
+    pub async fn until_gone(&self, principal: Principal) {
+        // Before the first look, so that no change falls between the two.
+        let mut renewed = self.renewed.subscribe();
+        loop {
+            let left = match self.standing(principal, unix_now()) {
+                Standing::Gone => return,
+                Standing::Lasts => None,
+                Standing::Until(left) => Some(left),
+            };
+            let expiry = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left.min(LOOK_AT_THE_CLOCK)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = renewed.changed() => {}
+                () = expiry => {}
+            }
+        }
+    }
+
+    fn standing(&self, principal: Principal, now: f64) -> Standing {
+        let sum = match principal {
+            Principal::Itself => return Standing::Lasts,
+            Principal::Anyone if self.enforced() => return Standing::Gone,
+            Principal::Anyone => return Standing::Lasts,
+            Principal::Token(sum) => sum,
+        };
+        let table = self.table.load();
+        let mut found = table.get(&prefix(&sum)).into_iter().flatten();
+        let Some(known) = found.find(|known| same(&known.hash, &sum)) else {
+            return Standing::Gone;
+        };
+        match known.expires.map(|end| end - now) {
+            None => Standing::Lasts,
+            Some(left) if left <= 0.0 => Standing::Gone,
+            Some(left) => {
+                Standing::Until(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
+            }
+        }
+    }
+}
+
+/// Whether one that was let in still would be.
+enum Standing {
+    /// As long as no token changes.
+    Lasts,
+    /// So long at most.
+    Until(Duration),
+    /// No more.
+    Gone,
 }
 
 /// Whether others than this machine's users can reach the gateway.
@@ -258,7 +341,7 @@ fn given(file: Option<&Path>) -> Result<Option<TokenRecord>, AuthError> {
         name: GIVEN.to_owned(),
         hash: hash(text),
         scopes: Scopes::of(&[Scope::Admin]),
-        created: crate::scheduler::unix_now(),
+        created: unix_now(),
         expires: None,
         rate: None,
     }))
@@ -355,6 +438,45 @@ mod tests {
         assert_eq!((take(), take()), (Ok(()), Ok(())));
         auth.reload(&history).await.expect("read");
         assert!(matches!(take(), Err(Denied::TooOften(wait)) if wait.as_secs() > 1700));
+    }
+
+    #[tokio::test]
+    async fn what_was_let_in_ends_with_its_token_and_not_with_another_of_that_name() {
+        let (_folder, history, auth) = auth("").await;
+        let gone = |principal| {
+            let auth = Arc::clone(&auth);
+            tokio::spawn(async move { auth.until_gone(principal).await })
+        };
+        let anyone = gone(Principal::Anyone);
+        let itself = gone(Principal::Itself);
+        let (old, new) = (Secret::random(), Secret::random());
+        let (old, new) = (old.expect("random"), new.expect("random"));
+        let (name, scope) = ("one", Scope::Deploy);
+        let _ = history.put_token(record(name, &old, scope)).await;
+        auth.reload(&history).await.expect("read");
+        // Now a token is needed.
+        anyone.await.expect("ended");
+        let known = auth.admit(old.text(), None, 1.0).expect("it is there");
+        let (first, second) = (gone(known.principal()), gone(known.principal()));
+        auth.reload(&history).await.expect("read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!first.is_finished() && !second.is_finished());
+        // Both before the tokens are read again: the name was there all along.
+        assert!(history.delete_token(name).await.expect("gone"));
+        let mut again = record(name, &new, scope);
+        again.expires = Some(unix_now() + 0.3);
+        let _ = history.put_token(again).await;
+        auth.reload(&history).await.expect("read");
+        first.await.expect("ended");
+        second.await.expect("ended");
+        // One that comes too late is told as well.
+        auth.until_gone(known.principal()).await;
+        let known = auth.admit(new.text(), None, 1.0).expect("it is there");
+        let begun = Instant::now();
+        auth.until_gone(known.principal()).await;
+        assert!(begun.elapsed() >= Duration::from_millis(200));
+        assert!(!itself.is_finished());
+        itself.abort();
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use super::Body;
 use super::answer::failure;
 use super::caller::Caller;
 use super::routes::{self, Need};
-use crate::auth::{Change, Denied, Known, Scope};
+use crate::auth::{Change, Denied, Known, Principal, Scope};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
@@ -39,6 +39,24 @@ impl Who {
         match self {
             Self::Anyone | Self::Itself => true,
             Self::Token(known) => known.scopes.has(scope),
+        }
+    }
+
+    /// Its name, to be shown. Somebody else may have had it before: see [`Who::principal`].
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anonymous",
+            Self::Token(known) => &known.name,
+            Self::Itself => "gateway",
+        }
+    }
+
+    /// Whose it is what it has for as long as it may ask.
+    pub(super) fn principal(&self) -> Principal {
+        match self {
+            Self::Anyone => Principal::Anyone,
+            Self::Token(known) => known.principal(),
+            Self::Itself => Principal::Itself,
         }
     }
 }
@@ -211,11 +229,7 @@ impl Note {
             // Queries stay out: nobody promised that they hold no secret.
             what: format!("{method} {}", request.uri().path()),
             from: caller.address.to_str().unwrap_or_default().to_owned(),
-            who: match who {
-                Who::Anyone => "anonymous".to_owned(),
-                Who::Token(known) => known.name.to_string(),
-                Who::Itself => "gateway".to_owned(),
-            },
+            who: who.name().to_owned(),
         })
     }
 
