@@ -5,15 +5,7 @@
 use serde_json::{Value, json};
 use std::io::Read;
 use std::process::Command;
-use stoic_tests::{Call, Gateway, Lines, binary, raw, raw_head, until};
-
-/// Makes a token over HTTP, as whoever has the other.
-fn create(gateway: &Gateway, by: &str, token: &Value) -> String {
-    let call = gateway.call("POST", "/v1/tokens");
-    let call = call.header("x-stoic-token", by);
-    let made = call.body("application/json", token.to_string()).send().ok();
-    made.json()["token"].as_str().unwrap().to_owned()
-}
+use stoic_tests::{Gateway, Lines, binary, raw, raw_head, until};
 
 fn order() -> String {
     json!({
@@ -47,10 +39,7 @@ fn tunnel(gateway: &Gateway, token: &str, id: &str) -> String {
 }
 
 fn root(gateway: &Gateway) -> String {
-    let new = json!({"name": "root", "scopes": ["admin"]}).to_string();
-    let call: Call = gateway.call("POST", "/v1/tokens");
-    let made = call.body("application/json", new).send().ok();
-    made.json()["token"].as_str().unwrap().to_owned()
+    gateway.create_token("", &json!({"name": "root", "scopes": ["admin"]}))
 }
 
 #[test]
@@ -58,7 +47,7 @@ fn a_lease_ends_when_its_token_is_revoked_although_another_has_its_name() {
     let gateway = Gateway::start();
     let admin = root(&gateway);
     let edge = json!({"name": "shed", "scopes": ["invoke", "deploy"]});
-    let old = create(&gateway, &admin, &edge);
+    let old = gateway.create_token(&admin, &edge);
     let (mut lines, id) = lease(&gateway, &old);
     let (mut others, _) = lease(&gateway, &admin);
     let mut open = raw(gateway.address, tunnel(&gateway, &old, &id).as_bytes());
@@ -113,7 +102,7 @@ fn a_lease_ends_when_its_token_expires_or_a_token_is_needed_that_nobody_showed()
     let how = nobodys.event("exited")["how"].to_string();
     assert!(how.contains("is needed now"), "{how}");
     let brief = json!({"name": "brief", "scopes": ["deploy"], "lifetime_s": 4});
-    let brief = create(&gateway, &admin, &brief);
+    let brief = gateway.create_token(&admin, &brief);
     let (mut lines, _) = lease(&gateway, &brief);
     lines.event("exited");
     assert_eq!(lines.next_event(), None);

@@ -28,6 +28,8 @@ use tracing::{info, warn};
 
 /// Name of the token that the environment or a file gives.
 pub const GIVEN: &str = "given-at-start";
+/// What the audit log calls whoever changed something at the data folder itself.
+pub const OFFLINE: &str = "data-folder";
 /// Environment variable with a token of scope `admin`.
 pub const ADMIN_TOKEN: &str = "STOIC_ADMIN_TOKEN";
 /// Shortest token that is taken from outside.
@@ -37,9 +39,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Who waits for a token to expire looks at the clock so often: it may be set meanwhile.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
 
+/// Somebody who may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub why: Why,
+    /// Name of the token, where there is such a one.
+    pub who: Option<Arc<str>>,
+}
+
 /// Why somebody may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
+pub enum Why {
     /// It is none that there is.
     Unknown,
     /// Its time has passed.
@@ -139,7 +150,7 @@ impl Auth {
             own_hash: hash(own.text()),
             own,
             begun: Instant::now(),
-            audit: Audit::new(&config.data),
+            audit: Audit::bounded(&config.data, config.auth.audit_size.as_u64()),
         });
         auth.reload(history).await?;
         Ok(auth)
@@ -217,19 +228,25 @@ impl Auth {
         let sum = hash(text);
         let table = self.table.load();
         let mut found = table.get(&prefix(&sum)).into_iter().flatten();
-        let known = found
-            .find(|known| same(&known.hash, &sum))
-            .ok_or(Denied::Unknown)?;
+        let known = found.find(|known| same(&known.hash, &sum)).ok_or(Denied {
+            why: Why::Unknown,
+            who: None,
+        })?;
+        let denied = |why| Denied {
+            why,
+            who: Some(Arc::clone(&known.name)),
+        };
         if known.expires.is_some_and(|end| end <= now) {
-            return Err(Denied::Expired);
+            return Err(denied(Why::Expired));
         }
         if let Some(scope) = need
             && !known.scopes.has(scope)
         {
-            return Err(Denied::Scope(scope));
+            return Err(denied(Why::Scope(scope)));
         }
         if let Some(gauge) = &known.gauge {
-            gauge.take(self.begun.elapsed()).map_err(Denied::TooOften)?;
+            let taken = gauge.take(self.begun.elapsed());
+            taken.map_err(|wait| denied(Why::TooOften(wait)))?;
         }
         Ok(Arc::clone(known))
     }
@@ -394,21 +411,26 @@ mod tests {
         assert!(!history.put_token(one).await.expect("its name is taken"));
         auth.reload(&history).await.expect("read");
         assert!(auth.enforced() && auth.any());
-        let may = |need, now| auth.admit(secret.text(), need, now).map(|k| k.name.clone());
+        let may = |need, now| {
+            let admitted = auth.admit(secret.text(), need, now);
+            admitted.map(|known| known.name.clone()).map_err(|denied| {
+                // Whoever is known is named.
+                assert_eq!(denied.who.is_some(), denied.why != Why::Unknown);
+                denied.why
+            })
+        };
         assert_eq!(may(Some(Scope::Deploy), 99.0).as_deref(), Ok("one"));
         assert_eq!(may(None, 99.0).as_deref(), Ok("one"));
+        assert_eq!(may(Some(Scope::Admin), 99.0), Err(Why::Scope(Scope::Admin)));
+        assert_eq!(may(None, 100.0), Err(Why::Expired));
+        let another = auth.admit("another", None, 1.0);
         assert_eq!(
-            may(Some(Scope::Admin), 99.0),
-            Err(Denied::Scope(Scope::Admin))
-        );
-        assert_eq!(may(None, 100.0), Err(Denied::Expired));
-        assert_eq!(
-            auth.admit("another", None, 1.0).map(|_| ()),
-            Err(Denied::Unknown)
+            another.map_err(|denied| denied.why).err(),
+            Some(Why::Unknown)
         );
         assert!(history.delete_token("one").await.expect("revoked"));
         auth.reload(&history).await.expect("read");
-        assert_eq!(may(None, 1.0), Err(Denied::Unknown));
+        assert_eq!(may(None, 1.0), Err(Why::Unknown));
         assert!(!auth.enforced());
     }
 
@@ -434,10 +456,13 @@ mod tests {
         limited.rate = Some("2/h".parse().expect("a rate"));
         history.put_token(limited).await.expect("kept");
         auth.reload(&history).await.expect("read");
-        let take = || auth.admit(secret.text(), None, 1.0).map(|_| ());
+        let take = || {
+            let admitted = auth.admit(secret.text(), None, 1.0);
+            admitted.map(|_| ()).map_err(|denied| denied.why)
+        };
         assert_eq!((take(), take()), (Ok(()), Ok(())));
         auth.reload(&history).await.expect("read");
-        assert!(matches!(take(), Err(Denied::TooOften(wait)) if wait.as_secs() > 1700));
+        assert!(matches!(take(), Err(Why::TooOften(wait)) if wait.as_secs() > 1700));
     }
 
     #[tokio::test]

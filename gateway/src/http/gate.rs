@@ -8,7 +8,7 @@ use super::Body;
 use super::answer::failure;
 use super::caller::Caller;
 use super::routes::{self, Need};
-use crate::auth::{Change, Denied, Known, Principal, Scope};
+use crate::auth::{Change, Denied, Known, Principal, Scope, Why};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use stoic_protocol::headers::TOKEN;
+use tokio::task::JoinHandle;
 
 /// The user of OpenFaaS' basic authentication.
 const BASIC_USER: &str = "admin";
@@ -66,9 +67,16 @@ impl Who {
 pub(super) struct Refused {
     failure: Failure,
     challenge: Option<HeaderValue>,
+    /// Name of the token, or what stands for it in the audit log.
+    who: Arc<str>,
 }
 
 impl Refused {
+    /// Whose request it was, as far as that is known.
+    pub(super) fn who(&self) -> &str {
+        &self.who
+    }
+
     fn unauthorized(code: &str, detail: &str) -> Box<Self> {
         let challenge = match code {
             "token_missing" => "Bearer realm=\"stoic\"",
@@ -77,6 +85,10 @@ impl Refused {
         Box::new(Self {
             failure: Failure::new(401, code, detail),
             challenge: Some(HeaderValue::from_static(challenge)),
+            who: Arc::from(match code {
+                "token_missing" => "anonymous",
+                _ => "unknown",
+            }),
         })
     }
 
@@ -139,16 +151,16 @@ pub(super) fn admit(
 }
 
 fn refused(denied: Denied) -> Box<Refused> {
-    match denied {
-        Denied::Unknown => Refused::unauthorized(
+    let mut refused = match denied.why {
+        Why::Unknown => Refused::unauthorized(
             "token_unknown",
             "there is no such token, or it was revoked; `stoic token create` makes another",
         ),
-        Denied::Expired => Refused::unauthorized(
+        Why::Expired => Refused::unauthorized(
             "token_expired",
             "the token has expired; `stoic token create` makes another",
         ),
-        Denied::Scope(scope) => {
+        Why::Scope(scope) => {
             let detail = format!(
                 "this needs a token of scope {scope}; `stoic token create --scope {scope}` makes one"
             );
@@ -157,18 +169,24 @@ fn refused(denied: Denied) -> Box<Refused> {
             Box::new(Refused {
                 failure: Failure::new(403, "scope_missing", detail),
                 challenge: HeaderValue::try_from(challenge).ok(),
+                who: Arc::default(),
             })
         }
-        Denied::TooOften(wait) => {
+        Why::TooOften(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             let detail = "the token's rate is used up; ask again later, or raise it";
             let failure = Failure::new(429, "rate_limited", detail);
             Box::new(Refused {
                 failure: failure.retry_after(seconds.max(1)),
                 challenge: None,
+                who: Arc::default(),
             })
         }
+    };
+    if let Some(who) = denied.who {
+        refused.who = who;
     }
+    refused
 }
 
 /// What a request shows.
@@ -210,6 +228,9 @@ fn take(headers: &mut HeaderMap) -> Shown {
 #[derive(Debug, Clone)]
 pub(super) struct About(pub(super) String);
 
+/// Longest path that is noted.
+const LONGEST_PATH: usize = 256;
+
 /// What is noted of a request that may change something, before it is worked.
 #[derive(Debug)]
 pub(super) struct Note {
@@ -219,29 +240,44 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// Of this request; none where it only reads.
-    pub(super) fn of(request: &Request<Incoming>, who: &Who, caller: &Caller) -> Option<Self> {
-        let method = request.method();
-        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+    /// Of this request of somebody's; none where it changes nothing that lasts.
+    pub(super) fn of(request: &Request<Incoming>, who: &str, caller: &Caller) -> Option<Self> {
+        let (method, uri) = (request.method(), request.uri());
+        if !routes::may_change(uri, method) {
             return None;
         }
+        // Queries stay out: nobody promised that they hold no secret.
+        let path: String = uri.path().chars().take(LONGEST_PATH).collect();
         Some(Self {
-            // Queries stay out: nobody promised that they hold no secret.
-            what: format!("{method} {}", request.uri().path()),
+            what: format!("{method} {path}"),
             from: caller.address.to_str().unwrap_or_default().to_owned(),
-            who: who.name().to_owned(),
+            who: who.to_owned(),
         })
     }
 
-    /// Writes it down, with what became of it.
-    pub(super) async fn write(self, gateway: &Gateway, answer: &Response<Body>) {
-        let status = answer.status().as_u16();
+    fn change(self, status: u16) -> Change {
         let mut change = Change::new(unix_now(), &self.who, self.what, status);
         change.from = Some(self.from);
+        change
+    }
+
+    /// Writes it down, with what became of it.
+    pub(super) fn write(self, gateway: &Gateway, answer: &Response<Body>) -> JoinHandle<()> {
+        let mut change = self.change(answer.status().as_u16());
         change.name = answer.extensions().get().map(|About(name)| name.clone());
         let audit = gateway.auth.audit.clone();
-        let written = gateway.runtime.spawn_blocking(move || audit.note(&change));
-        let _ = written.await;
+        gateway.runtime.spawn_blocking(move || audit.note(&change))
+    }
+
+    /// Writes it down as one that was refused, and why. The caller waits for the disk, which bounds how
+    /// much of this there is.
+    pub(super) fn write_refused(self, gateway: &Gateway, refused: &Refused) -> JoinHandle<()> {
+        let problem = &refused.failure.problem;
+        let mut change = self.change(problem.status);
+        change.code = Some(problem.code.clone());
+        let audit = gateway.auth.audit.clone();
+        let runtime = &gateway.runtime;
+        runtime.spawn_blocking(move || audit.note_refused(&change))
     }
 }
 

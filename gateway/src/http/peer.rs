@@ -37,6 +37,8 @@ const LINES: usize = 16;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest life of a presigned URL, seconds.
 const LONGEST_URL: u64 = 86_400;
+/// What keys of objects begin with that are kept until they are deleted.
+const KEPT: &str = "models/";
 /// Longest key of an object.
 const LONGEST_KEY: usize = 700;
 
@@ -154,6 +156,12 @@ pub(super) async fn tunnel(
     Ok(response)
 }
 
+/// Whether this key, as the path has it, is of an object that does not expire.
+pub(super) fn is_kept(encoded: &str) -> bool {
+    let key = percent_decode_str(encoded).decode_utf8();
+    key.is_ok_and(|key| key.starts_with(KEPT))
+}
+
 /// Where a client's object lies in the home store, by the name of its token: what is kept there is found
 /// again with the token that replaces it. What expires at the client expires here.
 fn place(who: &Who, encoded: &str, writes: bool) -> Result<String, Failure> {
@@ -165,7 +173,7 @@ fn place(who: &Who, encoded: &str, writes: bool) -> Result<String, Failure> {
     if key.len() > LONGEST_KEY || !key.split('/').all(whole) || key.chars().any(char::is_control) {
         return Err(invalid("must be names with `/` between, at most 700 bytes"));
     }
-    let kept = key.starts_with("models/");
+    let kept = key.starts_with(KEPT);
     if kept && writes && !who.may(Scope::Deploy) {
         let detail = "what is kept here needs a token of scope deploy";
         return Err(Failure::new(403, "scope_missing", detail));
