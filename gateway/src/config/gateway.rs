@@ -34,6 +34,13 @@ impl GatewayConfig {
             let why = format!("`{}` is no URL: write https://HOST:PORT", self.url);
             return Some(("url", why));
         }
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+            // Not shown: the URL is, in messages and logs.
+            let why =
+                "a user and a password do not belong into it: its token is read from `token_file`";
+            return Some(("url", why.to_owned()));
+        }
         if self.client_cert.is_some() != self.client_key.is_some() {
             let why = "client_cert and client_key belong together".to_owned();
             return Some(("client_key", why));

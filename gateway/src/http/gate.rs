@@ -1,14 +1,16 @@
 //! The gate: which request needs what, who asks, and how one that may not is told so.
 //!
-//! Where no token is needed it looks at nothing but one flag. A token comes as `Authorization: Bearer`,
-//! as OpenFaaS' basic authentication (user `admin`, the token as the password), or in `X-Stoic-Token`,
-//! which leaves `Authorization` to the function. What carried it goes no further.
+//! What a browser sends for a page of others goes no further: see [`origin`]. Where no token is needed one
+//! flag tells. A token comes as `Authorization: Bearer`, as OpenFaaS' basic authentication (user `admin`, the
+//! token as the password), or in `X-Stoic-Token`, which leaves `Authorization` to the function. What carried
+//! it goes no further.
 
 use super::Body;
 use super::answer::failure;
 use super::caller::Caller;
+use super::origin::{self, Asked};
 use super::routes::{self, Need};
-use crate::auth::{Change, Denied, Known, Principal, Scope, Why};
+use crate::auth::{Change, Denied, Known, Principal, Scope, Why, beyond_loopback};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
@@ -92,6 +94,14 @@ impl Refused {
         })
     }
 
+    fn forbidden(failure: Failure) -> Box<Self> {
+        Box::new(Self {
+            failure,
+            challenge: None,
+            who: Arc::from("anonymous"),
+        })
+    }
+
     /// The answer.
     pub(super) fn answer(&self) -> Response<Body> {
         let mut response = failure(&self.failure);
@@ -114,7 +124,13 @@ pub(super) fn admit(
     caller: &Caller,
 ) -> Result<Who, Box<Refused>> {
     let auth = &gateway.auth;
-    if !auth.enforced() && !caller.inside {
+    let enforced = auth.enforced();
+    if let Err(failure) = check_browser(gateway, request, caller, enforced)
+        && !is_own(gateway, request.headers())
+    {
+        return Err(Refused::forbidden(failure));
+    }
+    if !enforced && !caller.inside {
         return Ok(Who::Anyone);
     }
     let shown = take(request.headers_mut());
@@ -148,6 +164,36 @@ pub(super) fn admit(
         Ok(known) => Ok(Who::Token(known)),
         Err(denied) => Err(refused(denied)),
     }
+}
+
+/// Refuses what a browser sends for a page that has nothing to do with this gateway.
+fn check_browser(
+    gateway: &Gateway,
+    request: &Request<Incoming>,
+    caller: &Caller,
+    enforced: bool,
+) -> Result<(), Failure> {
+    let (headers, uri) = (request.headers(), request.uri());
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    let authority = authority.or_else(|| headers.get(header::HOST).map(origin::text));
+    let asked = Asked {
+        method: request.method(),
+        headers,
+        authority,
+        secure: caller.secure,
+    };
+    let configured = &gateway.config.http.origins;
+    origin::check_page(&asked, configured)?;
+    if enforced || beyond_loopback(&gateway.config) {
+        return Ok(());
+    }
+    origin::check_name(authority, configured)
+}
+
+/// Whether the gateway asks this of itself: a call keeps the headers that it was accepted with.
+fn is_own(gateway: &Gateway, headers: &HeaderMap) -> bool {
+    let token = headers.get(TOKEN).and_then(|value| value.to_str().ok());
+    token.is_some_and(|text| gateway.auth.is_own(text.trim()))
 }
 
 fn refused(denied: Denied) -> Box<Refused> {
