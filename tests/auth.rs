@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use serde_json::{Value, json};
-use std::path::Path;
+use serde_json::json;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use stoic_tests::{Answer, Call, Gateway, Launch, any_http, binary, echo, texts, until, zip_of};
