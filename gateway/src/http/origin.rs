@@ -4,9 +4,10 @@
 //! gateway's or of a configured origin, and a gateway that trusts everybody on its machine answers to names
 //! that nobody else can give it.
 //!
-//! What tells of the page: `Origin` (RFC 6454), and where a browser leaves that out, which it does for a
-//! plain `GET`, `Sec-Fetch-Site` (W3C, Fetch Metadata Request Headers) with `Referer`. Whoever is no browser
-//! sends none of them.
+//! What tells of the page: `Sec-Fetch-Site` (W3C, Fetch Metadata Request Headers), which browsers send to
+//! loopback and over TLS, where it says that the page is of the same origin; else `Origin` (RFC 6454), and
+//! where a browser leaves that out, which it does for a plain `GET`, `Referer`. Whoever is no browser sends
+//! none of them.
 
 use crate::config::{AllowedOrigin, Origin};
 use crate::failure::Failure;
@@ -37,6 +38,12 @@ pub(super) struct Asked<'a> {
 /// # Errors
 /// 403 `origin_refused`.
 pub(super) fn check_page(asked: &Asked<'_>, configured: &[AllowedOrigin]) -> Result<(), Failure> {
+    let site = asked.headers.get(FETCH_SITE);
+    // The browser's own word, which no page can put there, for what it asked before any proxy gave the
+    // request another `Host`, as that of a Kubernetes API server does.
+    if site.is_some_and(|site| site == "same-origin") {
+        return Ok(());
+    }
     let mut origins = asked.headers.get_all(header::ORIGIN).iter().peekable();
     if origins.peek().is_some() {
         for origin in origins {
@@ -44,11 +51,8 @@ pub(super) fn check_page(asked: &Asked<'_>, configured: &[AllowedOrigin]) -> Res
         }
         return Ok(());
     }
-    let Some(site) = asked.headers.get(FETCH_SITE) else {
-        return Ok(());
-    };
     // `same-site` is another port of the same name.
-    if site != "cross-site" && site != "same-site" {
+    if site.is_none_or(|site| site != "cross-site" && site != "same-site") {
         return Ok(());
     }
     let is = |name, value: &str| asked.headers.get(name).is_some_and(|it| it == value);
@@ -228,6 +232,11 @@ mod tests {
             assert_eq!(found, may, "{origin} {authority} {secure}");
         }
         assert!(page(&[], "anything", false), "no browser");
+        // A proxy on the way gave the request another name.
+        let proxied = ("origin", "http://localhost:8001");
+        let seen = |site| page(&[proxied, ("sec-fetch-site", site)], "10.0.0.7:8080", false);
+        assert!(seen("same-origin"));
+        assert!(!seen("same-site") && !seen("cross-site") && !seen("none"));
         let own = ("origin", "http://localhost:8080");
         let two = [own, ("origin", "http://evil.example")];
         assert!(!page(&two, "localhost:8080", false), "each of them");
