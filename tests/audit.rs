@@ -93,8 +93,8 @@ fn changes_are_noted_with_who_and_what_and_no_secret() {
     }
 }
 
-#[test]
-fn a_change_whose_caller_hangs_up_is_noted_all_the_same() {
+/// A gateway in the middle of a change whose caller has left.
+fn left_in_mid_change() -> Gateway {
     let gateway = Gateway::start();
     let standby = json!({"edge": 1});
     gateway.deploy(&echo("echo", json!({"standby": standby})));
@@ -103,13 +103,29 @@ fn a_change_whose_caller_hangs_up_is_noted_all_the_same() {
     let call = gateway.call("PUT", "/v1/functions/echo");
     let call = call.body("application/json", echo("echo", slow).to_string());
     assert!(call.give_up_after(Duration::from_millis(400)), "it left");
+    assert_eq!(shown(&gateway, "audit.log").len(), 1);
+    gateway
+}
+
+const BOTH: [&str; 2] = [
+    "anonymous POST /v1/functions echo 201",
+    "anonymous PUT /v1/functions/echo echo 200",
+];
+
+#[test]
+fn a_change_whose_caller_hangs_up_is_noted_all_the_same() {
+    let gateway = left_in_mid_change();
     until("the change is noted", || {
-        shown(&gateway, "audit.log")
-            == [
-                "anonymous POST /v1/functions echo 201",
-                "anonymous PUT /v1/functions/echo echo 200",
-            ]
+        shown(&gateway, "audit.log") == BOTH
     });
+}
+
+#[test]
+fn a_gateway_that_stops_ends_and_notes_changes_first() {
+    let mut gateway = left_in_mid_change();
+    gateway.terminate();
+    assert_eq!(gateway.wait().code, Some(0));
+    assert_eq!(shown(&gateway, "audit.log"), BOTH);
 }
 
 #[test]
