@@ -46,13 +46,13 @@ fn paths_and_queries_pass_byte_for_byte() {
         "/a?x=1&x=2&&=&y=%26+%20/../?#".trim_end_matches('#'),
         "/function/any/again",
     ] {
-        let request = format!("GET /function/any{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let request = format!("GET /function/any{path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let seen = seen(&gateway, &request);
         assert_eq!(seen["line"], format!("GET {path} HTTP/1.1"));
     }
     // No path is the root; a query alone stays one.
     for (sent, line) in [("", "/"), ("?q=/../x", "/?q=/../x")] {
-        let request = format!("PURGE /function/any{sent} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let request = format!("PURGE /function/any{sent} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         assert_eq!(
             seen(&gateway, &request)["line"],
             format!("PURGE {line} HTTP/1.1")
@@ -78,7 +78,7 @@ fn statuses_headers_and_empty_answers_pass() {
     // HEAD: the length of what GET would answer, and no body.
     let mut stream = raw(
         gateway.address,
-        b"HEAD /function/any/x HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        b"HEAD /function/any/x HTTP/1.1\r\nhost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
     );
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();
@@ -98,7 +98,8 @@ fn statuses_headers_and_empty_answers_pass() {
 
 #[test]
 fn a_pod_is_told_who_asked_and_of_which_event() {
-    let gateway = Gateway::start();
+    let launch = Launch::default().tables("[http]\norigins = [\"http://example.org\"]\n");
+    let gateway = launch.start();
     gateway.deploy(&any_http("any", json!({"eventHeaders": true})));
     gateway.deploy(&any_http("plain", json!({})));
     gateway.until_idle("any", 1);
@@ -146,10 +147,13 @@ fn a_pod_is_told_who_asked_and_of_which_event() {
     }
     assert_eq!(seen["body"], "hi");
     // A process that does not ask for events is not told of them.
-    let plain = self::seen(&gateway, "GET /function/plain/ HTTP/1.1\r\nhost: x\r\n\r\n");
+    let plain = self::seen(
+        &gateway,
+        "GET /function/plain/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    );
     assert!(values(&plain, "event-id").is_empty(), "{plain}");
     // Who says it himself is believed.
-    let own = "GET /function/any/ HTTP/1.1\r\nhost: x\r\nevent-id: mine\r\nevent-type: t\r\nx-forwarded-proto: https\r\n\r\n";
+    let own = "GET /function/any/ HTTP/1.1\r\nhost: localhost\r\nevent-id: mine\r\nevent-type: t\r\nx-forwarded-proto: https\r\n\r\n";
     let seen = self::seen(&gateway, own);
     for (name, value) in [
         ("event-id", "mine"),
@@ -165,14 +169,14 @@ fn trailers_pass_both_ways() {
     let gateway = gateway();
     let seen = seen(
         &gateway,
-        "POST /function/any/ HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n\
+        "POST /function/any/ HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n\
          3\r\nabc\r\n2\r\nde\r\n0\r\nx-check: 7\r\n\r\n",
     );
     assert_eq!(seen["body"], "abcde");
     assert_eq!(seen["trailers"], json!([["x-check", "7"]]));
     let ask = |te: &str| {
         let request = format!(
-            "GET /function/any/trailers HTTP/1.1\r\nhost: x\r\n{te}connection: close\r\n\r\n"
+            "GET /function/any/trailers HTTP/1.1\r\nhost: localhost\r\n{te}connection: close\r\n\r\n"
         );
         let mut all = String::new();
         raw(gateway.address, request.as_bytes())
@@ -211,7 +215,7 @@ fn caller_and_function_may_talk_while_both_send() {
     gateway.until_idle("any", 1);
     let mut stream = raw(
         gateway.address,
-        b"POST /function/any/talk HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /function/any/talk HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
     );
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
@@ -240,7 +244,7 @@ fn a_client_is_told_to_go_on_only_where_its_body_is_wanted() {
     let gateway = gateway();
     for (size, path) in [(10, "any"), (300_000, "any")] {
         let head = format!(
-            "POST /function/{path}/x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {size}\r\n\r\n"
+            "POST /function/{path}/x HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {size}\r\n\r\n"
         );
         let mut stream = raw(gateway.address, head.as_bytes());
         let (head, _) = raw_head(&mut stream);
@@ -252,7 +256,7 @@ fn a_client_is_told_to_go_on_only_where_its_body_is_wanted() {
         assert_eq!(seen["body"].as_str().unwrap().len(), size);
         assert!(values(&seen, "expect").is_empty());
     }
-    let head = "POST /function/none/x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n";
+    let head = "POST /function/none/x HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 10\r\n\r\n";
     let (head, _) = raw_head(&mut raw(gateway.address, head.as_bytes()));
     assert!(head.starts_with("http/1.1 404"), "{head}");
 }
@@ -272,7 +276,7 @@ fn pods_of_any_health_path_and_any_age_of_http_are_served() {
     gateway.deploy(&any_http("unsaid", json!({"env": {"HEALTH": "/_/health"}})));
     gateway.until_idle("unsaid", 1);
     // HTTP/1.0, ended by closing: the caller's connection stays.
-    let request = "GET /function/root/old HTTP/1.1\r\nhost: x\r\n\r\nGET /function/root/old HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = "GET /function/root/old HTTP/1.1\r\nhost: localhost\r\n\r\nGET /function/root/old HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut all = String::new();
     raw(gateway.address, request.as_bytes())
         .read_to_string(&mut all)
@@ -360,8 +364,7 @@ fn a_pod_that_hangs_is_504_and_one_that_stalls_is_cut_off() {
 fn a_body_that_breaks_off_frees_the_pod_and_harms_it_not() {
     let gateway = gateway();
     let pod = gateway.until_idle("any", 1).remove(0);
-    let head =
-        "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nonly this";
+    let head = "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nonly this";
     let stream = raw(gateway.address, head.as_bytes());
     gateway.until_state("any", "busy");
     stream.shutdown(Shutdown::Both).unwrap();

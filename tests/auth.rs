@@ -1,10 +1,8 @@
-//! Tokens: what needs one, what each scope may do, how one that may not is told so, and what is left of
-//! it in the audit log.
+//! Tokens: what needs one, what each scope may do, and how one that may not is told so.
 
 #![allow(clippy::unwrap_used)]
 
-use serde_json::{Value, json};
-use std::path::Path;
+use serde_json::json;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use stoic_tests::{Answer, Call, Gateway, Launch, any_http, binary, echo, texts, until, zip_of};
@@ -42,15 +40,6 @@ impl With for Call {
     }
 }
 
-/// Makes a token over HTTP, as whoever has the other.
-#[track_caller]
-fn create(gateway: &Gateway, by: &str, token: &Value) -> String {
-    let call = gateway.call("POST", "/v1/tokens").with(by);
-    let made = call.body("application/json", token.to_string()).send();
-    assert_eq!(made.status, 201, "{}", made.text());
-    made.json()["token"].as_str().unwrap().to_owned()
-}
-
 fn stoic(words: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(binary("stoic"))
         .args(words)
@@ -68,20 +57,13 @@ fn done(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn audit(data: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(data.join("audit.log")).unwrap_or_default();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
 #[test]
 fn each_scope_does_its_own_and_no_more() {
     let gateway = Gateway::start();
     gateway.deploy(&echo("echo", json!({})));
     // As long as there is none, nobody needs one.
-    let admin = create(&gateway, "", &json!({"name": "root", "scopes": ["admin"]}));
-    let of = |scope: &str| create(&gateway, &admin, &json!({"name": scope, "scopes": [scope]}));
+    let admin = gateway.create_token("", &json!({"name": "root", "scopes": ["admin"]}));
+    let of = |scope: &str| gateway.create_token(&admin, &json!({"name": scope, "scopes": [scope]}));
     let (invoke, deploy) = (of("invoke"), of("deploy"));
     let ask = |method: &str, path: &str, token: &str| -> Answer {
         let call = gateway.call(method, path).with(token);
@@ -180,7 +162,7 @@ fn a_token_comes_as_bearer_as_openfaas_basic_or_in_a_header_of_its_own_and_stays
     let gateway = Gateway::start();
     gateway.deploy(&any_http("echo", json!({})));
     gateway.deploy(&echo("batch", json!({"input": "batch"})));
-    let admin = create(&gateway, "", &json!({"name": "root", "scopes": ["admin"]}));
+    let admin = gateway.create_token("", &json!({"name": "root", "scopes": ["admin"]}));
     let call = |name: &str, value: &str| {
         let call = gateway.call("POST", "/function/echo/");
         call.header(name, value).body("text/plain", "hi").send()
@@ -237,13 +219,13 @@ fn a_token_comes_as_bearer_as_openfaas_basic_or_in_a_header_of_its_own_and_stays
 fn a_rate_is_held_and_a_token_ends_when_it_expires_or_is_revoked() {
     let gateway = Gateway::start();
     gateway.deploy(&echo("echo", json!({})));
-    let admin = create(&gateway, "", &json!({"name": "root", "scopes": ["admin"]}));
+    let admin = gateway.create_token("", &json!({"name": "root", "scopes": ["admin"]}));
     let invoke = |token: &str| {
         let call = gateway.call("POST", "/function/echo").with(token);
         call.body("text/plain", "hi").send()
     };
     let slow = json!({"name": "slow", "scopes": ["invoke"], "rate": "3/m"});
-    let slow = create(&gateway, &admin, &slow);
+    let slow = gateway.create_token(&admin, &slow);
     for _ in 0..3 {
         let _ = invoke(&slow).ok();
     }
@@ -255,7 +237,7 @@ fn a_rate_is_held_and_a_token_ends_when_it_expires_or_is_revoked() {
     let _ = invoke(&admin).ok();
 
     let brief = json!({"name": "brief", "scopes": ["invoke"], "lifetime_s": 2});
-    let brief = create(&gateway, &admin, &brief);
+    let brief = gateway.create_token(&admin, &brief);
     let _ = invoke(&brief).ok();
     until("the token has expired", || invoke(&brief).status == 401);
     invoke(&brief).problem(401, "token_expired");
@@ -286,68 +268,6 @@ fn a_rate_is_held_and_a_token_ends_when_it_expires_or_is_revoked() {
         .problem(409, "token_exists");
     let shown = gateway.call("GET", "/v1/tokens").with(&admin).send().ok();
     assert!(!shown.text().contains(&admin), "{}", shown.text());
-}
-
-#[test]
-fn changes_are_noted_with_who_and_what_and_no_secret() {
-    let gateway = Gateway::start();
-    let admin = create(&gateway, "", &json!({"name": "root", "scopes": ["admin"]}));
-    let invoke = create(
-        &gateway,
-        &admin,
-        &json!({"name": "cam", "scopes": ["invoke"]}),
-    );
-    let change = |method: &str, path: &str, token: &str, body: String| {
-        let call = gateway.call(method, path).with(token);
-        call.body("application/json", body).send()
-    };
-    let function = echo("echo", json!({})).to_string();
-    assert_eq!(
-        change("POST", "/v1/functions", &admin, function).status,
-        201
-    );
-    let secret = "the-secret-itself".to_owned();
-    assert_eq!(change("PUT", "/v1/secrets/key", &admin, secret).status, 201);
-    let scale = json!({"replicas": 1}).to_string();
-    let _ = change("POST", "/v1/functions/echo/scale", &admin, scale).ok();
-    change("DELETE", "/v1/functions/echo", &invoke, String::new()).problem(403, "scope_missing");
-    let removal = json!({"functionName": "echo"}).to_string();
-    let _ = change("DELETE", "/system/functions", &admin, removal).ok();
-    // Reading and invoking change nothing.
-    let _ = gateway
-        .call("GET", "/v1/functions")
-        .with(&admin)
-        .send()
-        .ok();
-    let noted: Vec<_> = audit(gateway.data())
-        .into_iter()
-        .map(|line| {
-            assert!(line["from"] == "127.0.0.1" && line["at"].as_str().unwrap().ends_with('Z'));
-            let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
-            format!(
-                "{} {} {} {}",
-                text("who"),
-                text("what"),
-                text("name"),
-                line["status"]
-            )
-        })
-        .collect();
-    assert_eq!(
-        noted,
-        [
-            "anonymous POST /v1/tokens root 201",
-            "root POST /v1/tokens cam 201",
-            "root POST /v1/functions echo 201",
-            "root PUT /v1/secrets/key - 201",
-            "root POST /v1/functions/echo/scale - 200",
-            "root DELETE /system/functions echo 202",
-        ]
-    );
-    let all = std::fs::read_to_string(gateway.data().join("audit.log")).unwrap();
-    for hidden in [&admin, &invoke, "the-secret-itself"] {
-        assert!(!all.contains(hidden) && !gateway.log().contains(hidden));
-    }
 }
 
 #[test]
@@ -424,7 +344,8 @@ fn beyond_loopback_a_gateway_without_a_token_does_not_start() {
         at(&gateway, "/v1/functions").with(&token).send().status,
         200
     );
-    assert_eq!(audit(data.path())[0]["who"], "data-folder");
+    let noted = std::fs::read_to_string(data.path().join("audit.log")).unwrap();
+    assert!(noted.contains("\"who\":\"data-folder\""), "{noted}");
     let kept = std::fs::read(data.path().join("stoic.db")).unwrap();
     let found = kept
         .windows(token.len())
@@ -528,8 +449,7 @@ fn a_warm_request_with_a_token_costs_next_to_nothing_more() {
     };
     let _ = median("");
     let open = median("");
-    let admin = create(
-        &gateway,
+    let admin = gateway.create_token(
         "",
         &json!({"name": "root", "scopes": ["admin"], "rate": "100000/s"}),
     );

@@ -181,7 +181,8 @@ fn what_a_pod_writes_is_told_while_it_runs_and_afterwards() {
     let first = format!("[{pod}] odd server, mode good\n");
     assert!(whole.starts_with(&first), "{whole}");
 
-    let request = b"GET /v1/functions/hi/logs?tail=0&follow=true HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request =
+        b"GET /v1/functions/hi/logs?tail=0&follow=true HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let mut follower = raw(gateway.address, request);
     let (told, lines) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

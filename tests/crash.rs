@@ -174,7 +174,10 @@ fn an_idle_connection_does_not_hold_up_the_stop() {
     let mut gateway = Gateway::start();
     // Never used, used before, and in the midst of a head.
     let _fresh = stoic_tests::raw(gateway.address, b"");
-    let mut kept = stoic_tests::raw(gateway.address, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    let mut kept = stoic_tests::raw(
+        gateway.address,
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    );
     let _ = stoic_tests::raw_head(&mut kept);
     let _half = stoic_tests::raw(gateway.address, b"GET /healthz HT");
     let begun = Instant::now();
@@ -197,7 +200,7 @@ fn a_second_sigint_ends_at_once() {
     gateway.until_idle("f", 1);
     let mut waiting = stoic_tests::raw(
         gateway.address,
-        b"GET /function/f?delay=30s HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /function/f?delay=30s HTTP/1.1\r\nhost: localhost\r\n\r\n",
     );
     gateway.until_state("f", "busy");
     let begun = Instant::now();

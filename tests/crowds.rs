@@ -27,7 +27,7 @@ fn a_thousand_callers_of_two_pods_are_answered_in_order() {
     gateway.until_idle("any", 2);
     // Both pods are held until all have come.
     let open = |path: &str| {
-        let request = format!("GET /function/any/{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let request = format!("GET /function/any/{path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         raw(gateway.address, request.as_bytes())
     };
     let held: Vec<TcpStream> = (0..2).map(|_| open("silent")).collect();
@@ -143,16 +143,16 @@ fn callers_who_leave_free_their_place_at_once() {
     let open = |request: &str| raw(gateway.address, request.as_bytes());
     for what in [
         // Before the answer, in the middle of it, and in the middle of the body.
-        "GET /function/any/silent HTTP/1.1\r\nhost: x\r\n\r\n",
-        "GET /function/any/stalls HTTP/1.1\r\nhost: x\r\n\r\n",
-        "GET /function/any/events HTTP/1.1\r\nhost: x\r\n\r\n",
-        "POST /function/any/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n",
-        "POST /function/any/talk HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+        "GET /function/any/silent HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /function/any/stalls HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /function/any/events HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+        "POST /function/any/talk HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n",
     ] {
         let stream = open(what);
         gateway.until_state("any", "busy");
         // One waits behind, and leaves as well: it is forgotten.
-        let behind = open("GET /function/any/silent HTTP/1.1\r\nhost: x\r\n\r\n");
+        let behind = open("GET /function/any/silent HTTP/1.1\r\nhost: localhost\r\n\r\n");
         until("it waits", || waiting(&gateway, "any") == 1);
         drop(behind);
         let begun = Instant::now();
@@ -179,13 +179,14 @@ fn heads_and_bodies_that_do_not_come_are_408() {
         json!({"input": "batch", "runtimes": ["edge"]}),
     ));
     let pod = gateway.until_idle("any", 1).remove(0);
-    let small = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\nabc";
-    let large = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nabc";
-    let chunked = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
-    let batch = "POST /function/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/zip\r\ncontent-length: 1000\r\n\r\nPK";
+    let small = "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\nabc";
+    let large =
+        "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nabc";
+    let chunked = "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let batch = "POST /function/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/zip\r\ncontent-length: 1000\r\n\r\nPK";
     for (request, code) in [
         (
-            "GET /function/any/x HTTP/1.1\r\nhost: x\r\nx-a: ",
+            "GET /function/any/x HTTP/1.1\r\nhost: localhost\r\nx-a: ",
             "head_timeout",
         ),
         (small, "body_timeout"),
@@ -218,7 +219,7 @@ fn heads_and_bodies_that_do_not_come_are_408() {
         drip.join().unwrap();
     }
     // Who says nothing is closed without a word, on a new connection and on one that was used.
-    for first in ["", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+    for first in ["", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
         let mut stream = raw(gateway.address, first.as_bytes());
         let mut all = String::new();
         stream.read_to_string(&mut all).unwrap();
@@ -229,7 +230,7 @@ fn heads_and_bodies_that_do_not_come_are_408() {
         );
     }
     // Whoever is slow but steady gets through: more than a KiB a second.
-    let head = "POST /function/any/x HTTP/1.1\r\nhost: x\r\ncontent-length: 20480\r\n\r\n";
+    let head = "POST /function/any/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20480\r\n\r\n";
     let mut stream = raw(gateway.address, head.as_bytes());
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(100));

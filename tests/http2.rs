@@ -49,7 +49,8 @@ async fn ask(
 
 #[test]
 fn functions_are_called_in_http2_many_at_a_time() {
-    let gateway = Gateway::start();
+    let launch = Launch::default().tables("[http]\norigins = [\"http://example.org\"]\n");
+    let gateway = launch.start();
     gateway.deploy(&any_http("any", json!({"concurrency": 16})));
     gateway.until_idle("any", 1);
     with_client(&gateway, |mut sender| async move {
@@ -70,23 +71,32 @@ fn functions_are_called_in_http2_many_at_a_time() {
         ] {
             assert!(headers.contains(&json!(pair)), "{pair:?}: {seen}");
         }
+        // Names are looked at here, too.
+        let rebound = Request::get("http://evil.example/function/any/x");
+        assert_eq!(ask(&mut sender, rebound, b"").await.0.status(), 403);
         // Trailers of a pod of HTTP/1.1 arrive.
-        let request = Request::get("http://x/function/any/trailers").header("te", "trailers");
+        let request =
+            Request::get("http://localhost/function/any/trailers").header("te", "trailers");
         let (_, body, trailers) = ask(&mut sender, request, b"").await;
         assert_eq!(
             (&body[..], &trailers["x-sum"]),
             (&b"some"[..], &"42".parse().unwrap())
         );
         // One that waits holds up no other on the same connection.
-        let silent = Request::get("http://x/function/any/silent")
+        let silent = Request::get("http://localhost/function/any/silent")
             .body(Full::default())
             .unwrap();
         let waiting = tokio::spawn(sender.send_request(silent));
         for n in 0..50 {
-            let request = Request::get(format!("http://x/function/any/{n}"));
+            let request = Request::get(format!("http://localhost/function/any/{n}"));
             assert_eq!(ask(&mut sender, request, b"").await.0.status(), 200);
         }
-        let (head, body, _) = ask(&mut sender, Request::get("http://x/function/none"), b"").await;
+        let (head, body, _) = ask(
+            &mut sender,
+            Request::get("http://localhost/function/none"),
+            b"",
+        )
+        .await;
         assert_eq!(head.status(), 404);
         assert!(String::from_utf8_lossy(&body).contains("unknown_function"));
         // Who resets a stream has left.
@@ -108,9 +118,11 @@ fn grpc_reaches_a_pod_that_speaks_http2_and_is_refused_clearly_by_one_that_does_
     let pod = gateway.until_idle("plain", 1).remove(0);
     with_client(&gateway, |mut sender| async move {
         let call = |name: &str| {
-            Request::post(format!("http://x/function/{name}/camera.Traps/Label"))
-                .header("content-type", "application/grpc+proto")
-                .header("te", "trailers")
+            Request::post(format!(
+                "http://localhost/function/{name}/camera.Traps/Label"
+            ))
+            .header("content-type", "application/grpc+proto")
+            .header("te", "trailers")
         };
         for _ in 0..3 {
             let (head, body, trailers) = ask(&mut sender, call("grpc"), b"\0\0\0\0\x02hi").await;

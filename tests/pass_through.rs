@@ -34,7 +34,7 @@ fn any_verb_path_query_and_header_reaches_the_pod_and_comes_back() {
         let mut stream = raw(
             gateway.address,
             format!(
-                "{method} /function/echo/a%20b/c?status=418&x=%26y HTTP/1.1\r\nhost: x\r\n\
+                "{method} /function/echo/a%20b/c?status=418&x=%26y HTTP/1.1\r\nhost: localhost\r\n\
                  x-echo-verb: {method}\r\ncontent-type: text/x-own\r\ncontent-length: 4\r\n\r\nbody"
             )
             .as_bytes(),
@@ -86,7 +86,7 @@ fn headers_of_one_connection_stay_on_it() {
     let gateway = gateway();
     let mut stream = raw(
         gateway.address,
-        b"POST /function/echo HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\
+        b"POST /function/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\
           connection: keep-alive, x-echo-secret\r\nx-echo-secret: one\r\nx-echo-open: two\r\n\
           te: trailers\r\nproxy-connection: keep-alive\r\n\r\nhi",
     );
@@ -106,7 +106,8 @@ fn one_connection_carries_many_requests() {
         } else {
             "/function/echo"
         };
-        let text = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{n:02}");
+        let text =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{n:02}");
         stream.write_all(text.as_bytes()).unwrap();
         let (head, body) = raw_head(&mut stream);
         if n % 5 == 4 {
@@ -116,7 +117,7 @@ fn one_connection_carries_many_requests() {
         }
     }
     stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .unwrap();
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();

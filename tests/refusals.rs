@@ -203,7 +203,7 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
     for path in ["/function/echo", "/function/batch"] {
         // Its length is said, and its sender asks first: refused before any of it is sent.
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\n\
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/jpeg\r\n\
              expect: 100-continue\r\ncontent-length: 1048577\r\n\r\n"
         );
         let (head, body) = raw_head(&mut raw(gateway.address, head.as_bytes()));
@@ -221,7 +221,7 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
 
         // Its length is unsaid: refused when it has become too long.
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         let mut stream = raw(gateway.address, head.as_bytes());
         let mut chunk = b"10000\r\n".to_vec();
@@ -260,7 +260,7 @@ fn a_body_over_the_limit_is_refused_however_it_comes() {
 #[test]
 fn a_caller_who_breaks_off_leaves_nothing_behind() {
     let gateway = gateway(&Launch::default());
-    let head = "POST /function/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/zip\r\ncontent-length: 100000\r\n\r\n";
+    let head = "POST /function/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/zip\r\ncontent-length: 100000\r\n\r\n";
     let mut stream = raw(gateway.address, head.as_bytes());
     stream.write_all(&[b'x'; 50_000]).unwrap();
     drop(stream);

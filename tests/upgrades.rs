@@ -82,7 +82,7 @@ fn any_other_protocol_passes_too() {
     let gateway = gateway();
     let mut stream = raw(
         gateway.address,
-        b"GET /function/any/protocol HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: stoic-test\r\n\r\nearly ",
+        b"GET /function/any/protocol HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: stoic-test\r\n\r\nearly ",
     );
     let (head, _) = raw_head(&mut stream);
     assert!(head.starts_with("http/1.1 101"), "{head}");
@@ -107,7 +107,7 @@ fn an_upgrade_that_the_pod_declines_is_an_answer_like_any() {
     let gateway = gateway();
     let ask = |path: &str, protocol: &str| {
         let request = format!(
-            "GET /function/{path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: {protocol}\r\nhttp2-settings: AAMAAABk\r\n\r\n"
+            "GET /function/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: {protocol}\r\nhttp2-settings: AAMAAABk\r\n\r\n"
         );
         let (head, body) = raw_head(&mut raw(gateway.address, request.as_bytes()));
         (head, String::from_utf8(body).unwrap())

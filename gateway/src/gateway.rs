@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stoic_placement::ChoiceError;
 use stoic_protocol::env;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use warmer::ModelWarmer;
 
@@ -65,6 +66,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
     pub runtime: tokio::runtime::Handle,
+    /// Changes that are being made; they go on when their callers leave.
+    pub changes: TaskTracker,
     sites: HashMap<String, Arc<dyn Site>>,
     links: HashMap<String, Arc<EmulatedLink>>,
     /// Pods of an earlier life, with their sites, that no pool has claimed yet.
@@ -149,6 +152,7 @@ impl Gateway {
             secrets,
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
+            changes: TaskTracker::new(),
             sites,
             links,
             adoptable: Mutex::new(adoptable),

@@ -117,6 +117,7 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         gateway.calls.stop();
         gateway.leases.close();
         let grace = gateway.config.deployment.grace;
+        let latest = tokio::time::Instant::now() + grace;
         let draining = async {
             let stop = move || {
                 front.stop(grace);
@@ -126,6 +127,9 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
             };
             let _ = tokio::task::spawn_blocking(stop).await;
             gateway.calls.settled().await;
+            // Those whose callers have left.
+            gateway.changes.close();
+            let _ = tokio::time::timeout_at(latest, gateway.changes.wait()).await;
             keeper.abort();
             gateway.close(grace).await;
         };

@@ -306,6 +306,21 @@ impl Gateway {
             .body(stoic_protocol::ZIP_MEDIA_TYPE, zip)
     }
 
+    /// Makes a token as whoever has the other, or as nobody where that is empty.
+    #[track_caller]
+    #[must_use]
+    pub fn create_token(&self, by: &str, token: &Value) -> String {
+        let call = self.call("POST", "/v1/tokens");
+        let call = match by {
+            "" => call,
+            by => call.header(stoic_protocol::headers::TOKEN, by),
+        };
+        let made = call.body("application/json", token.to_string()).send();
+        assert_eq!(made.status, 201, "{}", made.text());
+        let made = made.json();
+        made["token"].as_str().expect("told once").to_owned()
+    }
+
     /// The pods of a function.
     #[track_caller]
     #[must_use]

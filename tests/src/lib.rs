@@ -11,6 +11,7 @@
 )]
 
 mod binaries;
+pub mod campus;
 mod cluster;
 mod engine;
 mod exchange;

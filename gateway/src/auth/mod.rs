@@ -15,6 +15,7 @@ pub use token::{NewToken, Secret, TokenRecord, TokenView, check_name, hash};
 
 use crate::config::Config;
 use crate::history::{History, HistoryError};
+use crate::scheduler::unix_now;
 use arc_swap::ArcSwap;
 use rate::Gauge;
 use std::collections::HashMap;
@@ -22,20 +23,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Name of the token that the environment or a file gives.
 pub const GIVEN: &str = "given-at-start";
+/// What the audit log calls whoever changed something at the data folder itself.
+pub const OFFLINE: &str = "data-folder";
 /// Environment variable with a token of scope `admin`.
 pub const ADMIN_TOKEN: &str = "STOIC_ADMIN_TOKEN";
 /// Shortest token that is taken from outside.
 const SHORTEST: usize = 20;
 /// Tokens that another process made or revoked are known within this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Who waits for a token to expire looks at the clock so often: it may be set meanwhile.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
+
+/// Somebody who may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub why: Why,
+    /// Name of the token, where there is such a one.
+    pub who: Option<Arc<str>>,
+}
 
 /// Why somebody may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
+pub enum Why {
     /// It is none that there is.
     Unknown,
     /// Its time has passed.
@@ -60,6 +75,26 @@ pub struct Known {
     gauge: Option<Arc<Gauge>>,
 }
 
+impl Known {
+    /// Whose it is that this token lets in.
+    #[must_use]
+    pub fn principal(&self) -> Principal {
+        Principal::Token(self.hash)
+    }
+}
+
+/// Whom something belongs to that is not to outlast the right to it. A token is meant by its hash: a name
+/// may be given anew, to somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Principal {
+    /// Whoever comes while no token is needed.
+    Anyone,
+    /// The gateway itself.
+    Itself,
+    /// Whoever has the token of this hash.
+    Token([u8; 32]),
+}
+
 /// The tokens, by the first bytes of their hashes.
 type Table = HashMap<[u8; 8], Vec<Arc<Known>>>;
 
@@ -72,6 +107,8 @@ pub struct Auth {
     /// Held while the tokens are read again.
     reading: tokio::sync::Mutex<()>,
     table: ArcSwap<Table>,
+    /// Told whenever the tokens were read again.
+    renewed: watch::Sender<()>,
     /// The token that was given at the start, which no database has.
     given: Option<TokenRecord>,
     /// The gateway's own, for what it asks of itself.
@@ -108,11 +145,12 @@ impl Auth {
             enforced: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
             table: ArcSwap::default(),
+            renewed: watch::Sender::new(()),
             given: given(config.auth.admin_token_file.as_deref())?,
             own_hash: hash(own.text()),
             own,
             begun: Instant::now(),
-            audit: Audit::new(&config.data),
+            audit: Audit::bounded(&config.data, config.auth.audit_size.as_u64()),
         });
         auth.reload(history).await?;
         Ok(auth)
@@ -153,6 +191,7 @@ impl Auth {
         let enforced = self.always || !table.is_empty();
         self.table.store(Arc::new(table));
         self.enforced.store(enforced, Relaxed);
+        self.renewed.send_replace(());
         Ok(())
     }
 
@@ -189,22 +228,83 @@ impl Auth {
         let sum = hash(text);
         let table = self.table.load();
         let mut found = table.get(&prefix(&sum)).into_iter().flatten();
-        let known = found
-            .find(|known| same(&known.hash, &sum))
-            .ok_or(Denied::Unknown)?;
+        let known = found.find(|known| same(&known.hash, &sum)).ok_or(Denied {
+            why: Why::Unknown,
+            who: None,
+        })?;
+        let denied = |why| Denied {
+            why,
+            who: Some(Arc::clone(&known.name)),
+        };
         if known.expires.is_some_and(|end| end <= now) {
-            return Err(Denied::Expired);
+            return Err(denied(Why::Expired));
         }
         if let Some(scope) = need
             && !known.scopes.has(scope)
         {
-            return Err(Denied::Scope(scope));
+            return Err(denied(Why::Scope(scope)));
         }
         if let Some(gauge) = &known.gauge {
-            gauge.take(self.begun.elapsed()).map_err(Denied::TooOften)?;
+            let taken = gauge.take(self.begun.elapsed());
+            taken.map_err(|wait| denied(Why::TooOften(wait)))?;
         }
         Ok(Arc::clone(known))
     }
+
+    /// Returns when what let this one in lets it in no more: its token is revoked or has expired, or it had
+    /// none and one is needed now. For what goes on long after it was let in.
+    pub async fn until_gone(&self, principal: Principal) {
+        // Before the first look, so that no change falls between the two.
+        let mut renewed = self.renewed.subscribe();
+        loop {
+            let left = match self.standing(principal, unix_now()) {
+                Standing::Gone => return,
+                Standing::Lasts => None,
+                Standing::Until(left) => Some(left),
+            };
+            let expiry = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left.min(LOOK_AT_THE_CLOCK)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = renewed.changed() => {}
+                () = expiry => {}
+            }
+        }
+    }
+
+    fn standing(&self, principal: Principal, now: f64) -> Standing {
+        let sum = match principal {
+            Principal::Itself => return Standing::Lasts,
+            Principal::Anyone if self.enforced() => return Standing::Gone,
+            Principal::Anyone => return Standing::Lasts,
+            Principal::Token(sum) => sum,
+        };
+        let table = self.table.load();
+        let mut found = table.get(&prefix(&sum)).into_iter().flatten();
+        let Some(known) = found.find(|known| same(&known.hash, &sum)) else {
+            return Standing::Gone;
+        };
+        match known.expires.map(|end| end - now) {
+            None => Standing::Lasts,
+            Some(left) if left <= 0.0 => Standing::Gone,
+            Some(left) => {
+                Standing::Until(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
+            }
+        }
+    }
+}
+
+/// Whether one that was let in still would be.
+enum Standing {
+    /// As long as no token changes.
+    Lasts,
+    /// So long at most.
+    Until(Duration),
+    /// No more.
+    Gone,
 }
 
 /// Whether others than this machine's users can reach the gateway.
@@ -258,7 +358,7 @@ fn given(file: Option<&Path>) -> Result<Option<TokenRecord>, AuthError> {
         name: GIVEN.to_owned(),
         hash: hash(text),
         scopes: Scopes::of(&[Scope::Admin]),
-        created: crate::scheduler::unix_now(),
+        created: unix_now(),
         expires: None,
         rate: None,
     }))
@@ -311,21 +411,26 @@ mod tests {
         assert!(!history.put_token(one).await.expect("its name is taken"));
         auth.reload(&history).await.expect("read");
         assert!(auth.enforced() && auth.any());
-        let may = |need, now| auth.admit(secret.text(), need, now).map(|k| k.name.clone());
+        let may = |need, now| {
+            let admitted = auth.admit(secret.text(), need, now);
+            admitted.map(|known| known.name.clone()).map_err(|denied| {
+                // Whoever is known is named.
+                assert_eq!(denied.who.is_some(), denied.why != Why::Unknown);
+                denied.why
+            })
+        };
         assert_eq!(may(Some(Scope::Deploy), 99.0).as_deref(), Ok("one"));
         assert_eq!(may(None, 99.0).as_deref(), Ok("one"));
+        assert_eq!(may(Some(Scope::Admin), 99.0), Err(Why::Scope(Scope::Admin)));
+        assert_eq!(may(None, 100.0), Err(Why::Expired));
+        let another = auth.admit("another", None, 1.0);
         assert_eq!(
-            may(Some(Scope::Admin), 99.0),
-            Err(Denied::Scope(Scope::Admin))
-        );
-        assert_eq!(may(None, 100.0), Err(Denied::Expired));
-        assert_eq!(
-            auth.admit("another", None, 1.0).map(|_| ()),
-            Err(Denied::Unknown)
+            another.map_err(|denied| denied.why).err(),
+            Some(Why::Unknown)
         );
         assert!(history.delete_token("one").await.expect("revoked"));
         auth.reload(&history).await.expect("read");
-        assert_eq!(may(None, 1.0), Err(Denied::Unknown));
+        assert_eq!(may(None, 1.0), Err(Why::Unknown));
         assert!(!auth.enforced());
     }
 
@@ -351,10 +456,52 @@ mod tests {
         limited.rate = Some("2/h".parse().expect("a rate"));
         history.put_token(limited).await.expect("kept");
         auth.reload(&history).await.expect("read");
-        let take = || auth.admit(secret.text(), None, 1.0).map(|_| ());
+        let take = || {
+            let admitted = auth.admit(secret.text(), None, 1.0);
+            admitted.map(|_| ()).map_err(|denied| denied.why)
+        };
         assert_eq!((take(), take()), (Ok(()), Ok(())));
         auth.reload(&history).await.expect("read");
-        assert!(matches!(take(), Err(Denied::TooOften(wait)) if wait.as_secs() > 1700));
+        assert!(matches!(take(), Err(Why::TooOften(wait)) if wait.as_secs() > 1700));
+    }
+
+    #[tokio::test]
+    async fn what_was_let_in_ends_with_its_token_and_not_with_another_of_that_name() {
+        let (_folder, history, auth) = auth("").await;
+        let gone = |principal| {
+            let auth = Arc::clone(&auth);
+            tokio::spawn(async move { auth.until_gone(principal).await })
+        };
+        let anyone = gone(Principal::Anyone);
+        let itself = gone(Principal::Itself);
+        let (old, new) = (Secret::random(), Secret::random());
+        let (old, new) = (old.expect("random"), new.expect("random"));
+        let (name, scope) = ("one", Scope::Deploy);
+        let _ = history.put_token(record(name, &old, scope)).await;
+        auth.reload(&history).await.expect("read");
+        // Now a token is needed.
+        anyone.await.expect("ended");
+        let known = auth.admit(old.text(), None, 1.0).expect("it is there");
+        let (first, second) = (gone(known.principal()), gone(known.principal()));
+        auth.reload(&history).await.expect("read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!first.is_finished() && !second.is_finished());
+        // Both before the tokens are read again: the name was there all along.
+        assert!(history.delete_token(name).await.expect("gone"));
+        let mut again = record(name, &new, scope);
+        again.expires = Some(unix_now() + 0.3);
+        let _ = history.put_token(again).await;
+        auth.reload(&history).await.expect("read");
+        first.await.expect("ended");
+        second.await.expect("ended");
+        // One that comes too late is told as well.
+        auth.until_gone(known.principal()).await;
+        let known = auth.admit(new.text(), None, 1.0).expect("it is there");
+        let begun = Instant::now();
+        auth.until_gone(known.principal()).await;
+        assert!(begun.elapsed() >= Duration::from_millis(200));
+        assert!(!itself.is_finished());
+        itself.abort();
     }
 
     #[tokio::test]

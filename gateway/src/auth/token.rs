@@ -11,6 +11,14 @@ use serde::{Deserialize, Serialize};
 const PREFIX: &str = "stoic_";
 /// Longest name.
 const LONGEST_NAME: usize = 63;
+/// What the audit log calls others than tokens.
+const TAKEN: [&str; 5] = [
+    super::GIVEN,
+    super::OFFLINE,
+    "anonymous",
+    "gateway",
+    "unknown",
+];
 
 /// The text of a token. Its `Debug` shows nothing.
 #[derive(Clone)]
@@ -154,7 +162,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if !name.is_empty()
         && name.len() <= LONGEST_NAME
-        && ![super::GIVEN, "anonymous", "gateway"].contains(&name)
+        && !TAKEN.contains(&name)
         && !name.bytes().all(|b| b == b'.')
         && name.bytes().all(allowed)
     {
@@ -188,7 +196,15 @@ mod tests {
             (hash(secret.text()), Some(61.0))
         );
         assert!(!format!("{record:?} {secret:?}").contains(secret.text()));
-        for wrong in ["", "a b", "ä", "a/b", super::super::GIVEN, &"x".repeat(64)] {
+        for wrong in [
+            "",
+            "a b",
+            "ä",
+            "a/b",
+            super::super::GIVEN,
+            "data-folder",
+            &"x".repeat(64),
+        ] {
             assert!(new(wrong).make(1.0).is_err(), "{wrong}");
         }
         let none = NewToken {

@@ -3,7 +3,7 @@
 use super::client::{Client, Gateway};
 use super::failed::Failed;
 use super::output::{Printing, complain, table};
-use crate::auth::{Audit, Change, NewToken, Rate, Scope, Scopes, TokenView};
+use crate::auth::{Audit, Change, NewToken, OFFLINE, Rate, Scope, Scopes, TokenView};
 use crate::history::History;
 use crate::scheduler::unix_now;
 use clap::{Args, Subcommand};
@@ -12,9 +12,6 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-/// Who changed what, where the data folder itself was changed.
-const OFFLINE: &str = "data-folder";
 
 /// The verbs of `stoic token`.
 #[derive(Debug, Subcommand)]

@@ -1,10 +1,11 @@
 //! Who may reach the gateway, and over what.
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// Whether every request needs a token, although there is none yet.
@@ -16,6 +17,21 @@ pub struct AuthConfig {
     /// File with a token of scope `admin`; `$STOIC_ADMIN_TOKEN` goes before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
+    /// Largest size of `audit.log`, and of `audit-refused.log`: one that would grow beyond it becomes `.1`,
+    /// and the `.1` before it goes.
+    pub audit_size: ByteSize,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            required: false,
+            open: false,
+            metrics_open: false,
+            admin_token_file: None,
+            audit_size: ByteSize::mib(64),
+        }
+    }
 }
 
 /// TLS of the HTTP front. The files are read again when they change.

@@ -34,11 +34,31 @@ impl GatewayConfig {
             let why = format!("`{}` is no URL: write https://HOST:PORT", self.url);
             return Some(("url", why));
         }
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+            // Not shown: the URL is, in messages and logs.
+            let why =
+                "a user and a password do not belong into it: its token is read from `token_file`";
+            return Some(("url", why.to_owned()));
+        }
         if self.client_cert.is_some() != self.client_key.is_some() {
             let why = "client_cert and client_key belong together".to_owned();
             return Some(("client_key", why));
         }
         None
+    }
+
+    /// Whether whoever listens on the way to it reads the token.
+    #[must_use]
+    pub fn shows_its_token(&self) -> bool {
+        let Some(uri) = self.url.parse::<http::Uri>().ok() else {
+            return false;
+        };
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address: Option<std::net::IpAddr> = bare.parse().ok();
+        let here = host == "localhost" || address.is_some_and(|ip| ip.to_canonical().is_loopback());
+        self.token_file.is_some() && uri.scheme_str() == Some("http") && !here
     }
 }
 
@@ -79,5 +99,43 @@ impl Config {
         let all = self.runtimes.iter();
         all.filter(move |(_, runtime)| runtime.site == site)
             .map(|(name, runtime)| (name.as_str(), runtime))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(url: &str) -> GatewayConfig {
+        GatewayConfig {
+            url: url.to_owned(),
+            token_file: Some("token".into()),
+            ..GatewayConfig::default()
+        }
+    }
+
+    #[test]
+    fn no_password_stands_in_a_url_and_a_token_that_is_read_on_the_way_is_known() {
+        for (url, shows) in [
+            ("https://campus.example:8443", false),
+            ("http://campus.example:8080", true),
+            ("http://192.0.2.1", true),
+            ("http://localhost:8080", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080", false),
+        ] {
+            assert_eq!(at(url).fault(), None, "{url}");
+            assert_eq!(at(url).shows_its_token(), shows, "{url}");
+        }
+        let mut none = at("http://campus.example");
+        none.token_file = None;
+        assert!(!none.shows_its_token());
+        let (key, why) = at("https://me:secret@campus.example")
+            .fault()
+            .expect("a fault");
+        assert!(key == "url" && !why.contains("secret"), "{why}");
+        for wrong in ["campus.example", "ftp://campus.example", "https://"] {
+            assert!(at(wrong).fault().is_some(), "{wrong}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod controller;
 mod gateway;
 mod kubernetes;
 pub mod nearest;
+mod origin;
 mod units;
 mod validate;
 
@@ -16,6 +17,7 @@ pub use gateway::GatewayConfig;
 pub use kubernetes::{
     ImagePullPolicy, KubernetesConfig, KubernetesRuntime, PodReach, TolerationConfig,
 };
+pub use origin::{AllowedOrigin, Origin, OriginError};
 pub use units::Bandwidth;
 
 use crate::mode::Mode;
@@ -75,7 +77,8 @@ pub struct Config {
     pub runtimes: BTreeMap<String, RuntimeConfig>,
 }
 
-/// How long callers may take over what they send; they are told 408 then.
+/// Callers: how long they may take over what they send, which they are told by 408, and from which pages
+/// they may come.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
@@ -86,6 +89,9 @@ pub struct HttpConfig {
     /// not count, nor does what comes when the answer has begun.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// Origins (`https://lab.example`) whose pages may use this gateway from a browser, beside its own, and
+    /// whose names it answers to while it needs no token; `*`: any.
+    pub origins: Vec<AllowedOrigin>,
 }
 
 /// Retention in object storage.
@@ -458,6 +464,7 @@ impl Default for HttpConfig {
         Self {
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            origins: Vec::new(),
         }
     }
 }

@@ -10,6 +10,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Largest probe of a link: it is made in memory.
 const LARGEST_PROBE: ByteSize = ByteSize::mib(16);
+/// Smallest audit log: any line fits.
+const SMALLEST_LOG: ByteSize = ByteSize::kib(4);
 
 impl Config {
     /// Checks the whole configuration.
@@ -209,6 +211,9 @@ impl Config {
         let size = self.link.size.map(|size| size.as_u64());
         if size.is_some_and(|size| size == 0 || size > LARGEST_PROBE.as_u64()) {
             return refuse(format!("link.size: must be from 1 B to {LARGEST_PROBE}"));
+        }
+        if self.auth.audit_size < SMALLEST_LOG {
+            return refuse(format!("auth.audit_size: must be at least {SMALLEST_LOG}"));
         }
         if self.body_limit.as_u64() == 0 {
             return refuse("body_limit: must be more than zero".to_owned());

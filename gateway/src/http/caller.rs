@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What goes on with a connection after an upgrade.
 pub(super) type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// See the module. One thread uses it: the atomics are there so that what borrows it may be `Send`.
+/// See the module. Its connection's thread writes it; what works a change elsewhere only reads its address.
 pub(super) struct Caller {
     /// Its address, as `X-Forwarded-For` has it.
     pub(super) address: HeaderValue,

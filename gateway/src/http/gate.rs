@@ -1,14 +1,16 @@
 //! The gate: which request needs what, who asks, and how one that may not is told so.
 //!
-//! Where no token is needed it looks at nothing but one flag. A token comes as `Authorization: Bearer`,
-//! as OpenFaaS' basic authentication (user `admin`, the token as the password), or in `X-Stoic-Token`,
-//! which leaves `Authorization` to the function. What carried it goes no further.
+//! What a browser sends for a page of others goes no further: see [`origin`]. Where no token is needed one
+//! flag tells. A token comes as `Authorization: Bearer`, as OpenFaaS' basic authentication (user `admin`, the
+//! token as the password), or in `X-Stoic-Token`, which leaves `Authorization` to the function. What carried
+//! it goes no further.
 
 use super::Body;
 use super::answer::failure;
 use super::caller::Caller;
+use super::origin::{self, Asked};
 use super::routes::{self, Need};
-use crate::auth::{Change, Denied, Known, Scope};
+use crate::auth::{Change, Denied, Known, Principal, Scope, Why, beyond_loopback};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
@@ -18,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use stoic_protocol::headers::TOKEN;
+use tokio::task::JoinHandle;
 
 /// The user of OpenFaaS' basic authentication.
 const BASIC_USER: &str = "admin";
@@ -41,6 +44,24 @@ impl Who {
             Self::Token(known) => known.scopes.has(scope),
         }
     }
+
+    /// Its name, to be shown. Somebody else may have had it before: see [`Who::principal`].
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anonymous",
+            Self::Token(known) => &known.name,
+            Self::Itself => "gateway",
+        }
+    }
+
+    /// Whose it is what it has for as long as it may ask.
+    pub(super) fn principal(&self) -> Principal {
+        match self {
+            Self::Anyone => Principal::Anyone,
+            Self::Token(known) => known.principal(),
+            Self::Itself => Principal::Itself,
+        }
+    }
 }
 
 /// Why a request goes no further.
@@ -48,9 +69,16 @@ impl Who {
 pub(super) struct Refused {
     failure: Failure,
     challenge: Option<HeaderValue>,
+    /// Name of the token, or what stands for it in the audit log.
+    who: Arc<str>,
 }
 
 impl Refused {
+    /// Whose request it was, as far as that is known.
+    pub(super) fn who(&self) -> &str {
+        &self.who
+    }
+
     fn unauthorized(code: &str, detail: &str) -> Box<Self> {
         let challenge = match code {
             "token_missing" => "Bearer realm=\"stoic\"",
@@ -59,6 +87,18 @@ impl Refused {
         Box::new(Self {
             failure: Failure::new(401, code, detail),
             challenge: Some(HeaderValue::from_static(challenge)),
+            who: Arc::from(match code {
+                "token_missing" => "anonymous",
+                _ => "unknown",
+            }),
+        })
+    }
+
+    fn forbidden(failure: Failure) -> Box<Self> {
+        Box::new(Self {
+            failure,
+            challenge: None,
+            who: Arc::from("anonymous"),
         })
     }
 
@@ -84,7 +124,13 @@ pub(super) fn admit(
     caller: &Caller,
 ) -> Result<Who, Box<Refused>> {
     let auth = &gateway.auth;
-    if !auth.enforced() && !caller.inside {
+    let enforced = auth.enforced();
+    if let Err(failure) = check_browser(gateway, request, caller, enforced)
+        && !is_own(gateway, request.headers())
+    {
+        return Err(Refused::forbidden(failure));
+    }
+    if !enforced && !caller.inside {
         return Ok(Who::Anyone);
     }
     let shown = take(request.headers_mut());
@@ -120,17 +166,47 @@ pub(super) fn admit(
     }
 }
 
+/// Refuses what a browser sends for a page that has nothing to do with this gateway.
+fn check_browser(
+    gateway: &Gateway,
+    request: &Request<Incoming>,
+    caller: &Caller,
+    enforced: bool,
+) -> Result<(), Failure> {
+    let (headers, uri) = (request.headers(), request.uri());
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    let authority = authority.or_else(|| headers.get(header::HOST).map(origin::text));
+    let asked = Asked {
+        method: request.method(),
+        headers,
+        authority,
+        secure: caller.secure,
+    };
+    let configured = &gateway.config.http.origins;
+    origin::check_page(&asked, configured)?;
+    if enforced || beyond_loopback(&gateway.config) {
+        return Ok(());
+    }
+    origin::check_name(authority, configured)
+}
+
+/// Whether the gateway asks this of itself: a call keeps the headers that it was accepted with.
+fn is_own(gateway: &Gateway, headers: &HeaderMap) -> bool {
+    let token = headers.get(TOKEN).and_then(|value| value.to_str().ok());
+    token.is_some_and(|text| gateway.auth.is_own(text.trim()))
+}
+
 fn refused(denied: Denied) -> Box<Refused> {
-    match denied {
-        Denied::Unknown => Refused::unauthorized(
+    let mut refused = match denied.why {
+        Why::Unknown => Refused::unauthorized(
             "token_unknown",
             "there is no such token, or it was revoked; `stoic token create` makes another",
         ),
-        Denied::Expired => Refused::unauthorized(
+        Why::Expired => Refused::unauthorized(
             "token_expired",
             "the token has expired; `stoic token create` makes another",
         ),
-        Denied::Scope(scope) => {
+        Why::Scope(scope) => {
             let detail = format!(
                 "this needs a token of scope {scope}; `stoic token create --scope {scope}` makes one"
             );
@@ -139,18 +215,24 @@ fn refused(denied: Denied) -> Box<Refused> {
             Box::new(Refused {
                 failure: Failure::new(403, "scope_missing", detail),
                 challenge: HeaderValue::try_from(challenge).ok(),
+                who: Arc::default(),
             })
         }
-        Denied::TooOften(wait) => {
+        Why::TooOften(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             let detail = "the token's rate is used up; ask again later, or raise it";
             let failure = Failure::new(429, "rate_limited", detail);
             Box::new(Refused {
                 failure: failure.retry_after(seconds.max(1)),
                 challenge: None,
+                who: Arc::default(),
             })
         }
+    };
+    if let Some(who) = denied.who {
+        refused.who = who;
     }
+    refused
 }
 
 /// What a request shows.
@@ -192,6 +274,9 @@ fn take(headers: &mut HeaderMap) -> Shown {
 #[derive(Debug, Clone)]
 pub(super) struct About(pub(super) String);
 
+/// Longest path that is noted.
+const LONGEST_PATH: usize = 256;
+
 /// What is noted of a request that may change something, before it is worked.
 #[derive(Debug)]
 pub(super) struct Note {
@@ -201,33 +286,44 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// Of this request; none where it only reads.
-    pub(super) fn of(request: &Request<Incoming>, who: &Who, caller: &Caller) -> Option<Self> {
-        let method = request.method();
-        if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+    /// Of this request of somebody's; none where it changes nothing that lasts.
+    pub(super) fn of(request: &Request<Incoming>, who: &str, caller: &Caller) -> Option<Self> {
+        let (method, uri) = (request.method(), request.uri());
+        if !routes::may_change(uri, method) {
             return None;
         }
+        // Queries stay out: nobody promised that they hold no secret.
+        let path: String = uri.path().chars().take(LONGEST_PATH).collect();
         Some(Self {
-            // Queries stay out: nobody promised that they hold no secret.
-            what: format!("{method} {}", request.uri().path()),
+            what: format!("{method} {path}"),
             from: caller.address.to_str().unwrap_or_default().to_owned(),
-            who: match who {
-                Who::Anyone => "anonymous".to_owned(),
-                Who::Token(known) => known.name.to_string(),
-                Who::Itself => "gateway".to_owned(),
-            },
+            who: who.to_owned(),
         })
     }
 
-    /// Writes it down, with what became of it.
-    pub(super) async fn write(self, gateway: &Gateway, answer: &Response<Body>) {
-        let status = answer.status().as_u16();
+    fn change(self, status: u16) -> Change {
         let mut change = Change::new(unix_now(), &self.who, self.what, status);
         change.from = Some(self.from);
+        change
+    }
+
+    /// Writes it down, with what became of it.
+    pub(super) fn write(self, gateway: &Gateway, answer: &Response<Body>) -> JoinHandle<()> {
+        let mut change = self.change(answer.status().as_u16());
         change.name = answer.extensions().get().map(|About(name)| name.clone());
         let audit = gateway.auth.audit.clone();
-        let written = gateway.runtime.spawn_blocking(move || audit.note(&change));
-        let _ = written.await;
+        gateway.runtime.spawn_blocking(move || audit.note(&change))
+    }
+
+    /// Writes it down as one that was refused, and why. The caller waits for the disk, which bounds how
+    /// much of this there is.
+    pub(super) fn write_refused(self, gateway: &Gateway, refused: &Refused) -> JoinHandle<()> {
+        let problem = &refused.failure.problem;
+        let mut change = self.change(problem.status);
+        change.code = Some(problem.code.clone());
+        let audit = gateway.auth.audit.clone();
+        let runtime = &gateway.runtime;
+        runtime.spawn_blocking(move || audit.note_refused(&change))
     }
 }
 

@@ -17,6 +17,7 @@ mod invoke;
 mod logs;
 mod openapi;
 mod openfaas;
+mod origin;
 mod peer;
 mod routes;
 mod secrets;

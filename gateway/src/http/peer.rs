@@ -37,19 +37,12 @@ const LINES: usize = 16;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest life of a presigned URL, seconds.
 const LONGEST_URL: u64 = 86_400;
+/// What keys of objects begin with that are kept until they are deleted.
+const KEPT: &str = "models/";
 /// Longest key of an object.
 const LONGEST_KEY: usize = 700;
 
 type Answer = Result<Response<Body>, Failure>;
-
-/// Whose leases and objects they are.
-fn owner(who: &Who) -> &str {
-    match who {
-        Who::Anyone => "anonymous",
-        Who::Token(known) => &known.name,
-        Who::Itself => "gateway",
-    }
-}
 
 /// `GET /v1/peer`.
 pub(super) async fn hello(gateway: &Gateway) -> Answer {
@@ -110,7 +103,7 @@ pub(super) async fn leases(
     let order = understood(read(request).await?)?;
     let about = About(order.function.clone());
     let (lines, said) = mpsc::channel(LINES);
-    let work = lease(gateway, order, owner(who).to_owned(), lines)?;
+    let work = lease(gateway, order, who.principal(), who.name(), lines)?;
     let work = AbortOnDropHandle::new(gateway.runtime.spawn(work));
     let lines = stream::unfold((said, work), |(mut said, work)| async move {
         let line: Line = said.recv().await?;
@@ -141,7 +134,8 @@ pub(super) async fn tunnel(
         return Err(Failure::new(426, "upgrade_required", detail));
     }
     let unknown = || Failure::new(404, "unknown_lease", "there is no such lease; it has ended");
-    let leased = gateway.leases.get(id, owner(who)).ok_or_else(unknown)?;
+    let leased = gateway.leases.get(id, who.principal());
+    let leased = leased.ok_or_else(unknown)?;
     let pod = tokio::time::timeout(CONNECT, TcpStream::connect(leased.address)).await;
     let pod = pod.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let pod = pod.map_err(|e| Failure::new(502, "pod_died", format!("the pod: {e}")))?;
@@ -162,7 +156,14 @@ pub(super) async fn tunnel(
     Ok(response)
 }
 
-/// Where a client's object lies in the home store. What expires at the client expires here.
+/// Whether this key, as the path has it, is of an object that does not expire.
+pub(super) fn is_kept(encoded: &str) -> bool {
+    let key = percent_decode_str(encoded).decode_utf8();
+    key.is_ok_and(|key| key.starts_with(KEPT))
+}
+
+/// Where a client's object lies in the home store, by the name of its token: what is kept there is found
+/// again with the token that replaces it. What expires at the client expires here.
 fn place(who: &Who, encoded: &str, writes: bool) -> Result<String, Failure> {
     let invalid = |why: &str| Failure::new(400, "key_invalid", format!("the key {why}"));
     let key = percent_decode_str(encoded)
@@ -172,13 +173,13 @@ fn place(who: &Who, encoded: &str, writes: bool) -> Result<String, Failure> {
     if key.len() > LONGEST_KEY || !key.split('/').all(whole) || key.chars().any(char::is_control) {
         return Err(invalid("must be names with `/` between, at most 700 bytes"));
     }
-    let kept = key.starts_with("models/");
+    let kept = key.starts_with(KEPT);
     if kept && writes && !who.may(Scope::Deploy) {
         let detail = "what is kept here needs a token of scope deploy";
         return Err(Failure::new(403, "scope_missing", detail));
     }
     let kind = if kept { "kept" } else { "passing" };
-    Ok(format!("{PEERS}{kind}/{}/{key}", owner(who)))
+    Ok(format!("{PEERS}{kind}/{}/{key}", who.name()))
 }
 
 /// `PUT`, `GET`, `HEAD` and `DELETE /v1/peer/objects/{key}`.

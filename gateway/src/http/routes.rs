@@ -2,7 +2,7 @@
 
 use super::answer::{failure, typed};
 use super::caller::Caller;
-use super::gate::{self, Note, Who, reading};
+use super::gate::{self, Note, Refused, Who, reading};
 use super::{Body, OPENAPI, calls, functions, invoke, logs, openfaas, peer, secrets, tokens};
 use crate::auth::Scope;
 use crate::failure::Failure;
@@ -22,14 +22,11 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(super) async fn route(
     gateway: &Arc<Gateway>,
     mut request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
 ) -> Response<Body> {
     let who = match gate::admit(gateway, &mut request, caller) {
         Ok(who) => who,
-        Err(refused) => {
-            Box::pin(invoke::discard(request)).await;
-            return refused.answer();
-        }
+        Err(refused) => return Box::pin(refuse(gateway, request, &refused, caller)).await,
     };
     let uri = request.uri().clone();
     if let Some((name, inner)) = invocation(&uri, "/function/") {
@@ -46,14 +43,52 @@ pub(super) async fn route(
     }
     // Boxed, so that what is made and moved for an invocation stays small.
     Box::pin(async {
-        let note = Note::of(&request, &who, caller);
-        let answer = own(gateway, request, &uri, &who, caller).await;
-        if let Some(note) = note {
-            note.write(gateway, &answer).await;
-        }
-        answer
+        let Some(note) = Note::of(&request, who.name(), caller) else {
+            return own(gateway, request, &uri, &who, caller).await;
+        };
+        // To its end, and noted, also when the caller leaves: what is half done is nobody's wish, and what
+        // is done stands in the log.
+        let (of, by) = (Arc::clone(gateway), Arc::clone(caller));
+        let change = async move {
+            let answer = own(&of, request, &uri, &who, &by).await;
+            let noted = note.write(&of, &answer);
+            let _ = noted.await;
+            answer
+        };
+        let change = gateway.changes.spawn_on(change, &gateway.runtime).await;
+        change.unwrap_or_else(|error| failure(&invoke::internal(error)))
     })
     .await
+}
+
+/// Answers a request that goes no further.
+async fn refuse(
+    gateway: &Gateway,
+    request: Request<Incoming>,
+    refused: &Refused,
+    caller: &Caller,
+) -> Response<Body> {
+    if let Some(note) = Note::of(&request, refused.who(), caller) {
+        let _ = note.write_refused(gateway, refused).await;
+    }
+    invoke::discard(request).await;
+    refused.answer()
+}
+
+/// Whether a request may change what lasts. Invocations do not, nor what peers pass through.
+pub(super) fn may_change(uri: &Uri, method: &Method) -> bool {
+    let path = uri.path();
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
+        || path.starts_with("/function/")
+        || path.starts_with("/async-function/")
+    {
+        return false;
+    }
+    match find(path) {
+        Some((Route::PeerCheck | Route::PeerPresign, _)) => false,
+        Some((Route::PeerObject, key)) => peer::is_kept(key),
+        _ => true,
+    }
 }
 
 /// What a request needs.
@@ -364,6 +399,32 @@ mod tests {
             "/index.html",
         ] {
             assert_eq!(find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_noted_and_what_passes_is_not() {
+        let noted = |method: Method, path: &str| may_change(&path.parse().expect("a URI"), &method);
+        for (method, path) in [
+            (Method::POST, "/v1/functions"),
+            (Method::DELETE, "/v1/tokens/me"),
+            (Method::PUT, "/system/functions"),
+            (Method::POST, "/v1/peer/leases"),
+            (Method::PUT, "/v1/peer/objects/models%2Ff%2Fv"),
+            (Method::DELETE, "/v1/peer/objects/models/f"),
+            (Method::POST, "/nothing/here"),
+        ] {
+            assert!(noted(method.clone(), path), "{method} {path}");
+        }
+        for (method, path) in [
+            (Method::GET, "/v1/functions"),
+            (Method::POST, "/function/f"),
+            (Method::DELETE, "/async-function/f/x"),
+            (Method::PUT, "/v1/peer/objects/packages%2Fx"),
+            (Method::POST, "/v1/peer/presign"),
+            (Method::POST, "/v1/peer/check"),
+        ] {
+            assert!(!noted(method.clone(), path), "{method} {path}");
         }
     }
 }

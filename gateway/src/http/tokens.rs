@@ -10,7 +10,6 @@ use crate::gateway::Gateway;
 use crate::scheduler::unix_now;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use std::sync::Arc;
 
 /// `GET` and `POST /v1/tokens`.
 pub(super) async fn collection(
@@ -50,21 +49,18 @@ pub(super) async fn collection(
 
 /// `DELETE /v1/tokens/{name}`.
 pub(super) async fn one(
-    gateway: &Arc<Gateway>,
+    gateway: &Gateway,
     name: &str,
     asked: &Method,
 ) -> Result<Response<Body>, Failure> {
     if *asked != Method::DELETE {
         return Err(method("DELETE"));
     }
-    // To its end, also when the caller leaves: a token that is gone from the disk is not to work on.
-    let (own, named) = (Arc::clone(gateway), name.to_owned());
-    let revoking = gateway.runtime.spawn(async move {
-        let there = own.history.delete_token(&named).await?;
-        own.auth.reload(&own.history).await?;
-        Ok::<_, Failure>(there)
-    });
-    if !revoking.await.map_err(super::invoke::internal)?? {
+    // To its end, also when the caller leaves, as every change: a token that is gone from the disk is not
+    // to work on.
+    let there = gateway.history.delete_token(name).await?;
+    gateway.auth.reload(&gateway.history).await?;
+    if !there {
         let name: String = name.chars().take(64).collect();
         let detail =
             format!("there is no token `{name}`; `stoic token list` shows those there are");

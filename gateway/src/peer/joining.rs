@@ -31,6 +31,10 @@ pub async fn join_peers(
     for (site, gateway) in sites {
         let peer = Peer::new(&options(&gateway))
             .map_err(|error| InvalidConfig(format!("sites.{site}.gateway: {error}")))?;
+        if gateway.shows_its_token() {
+            let url = &gateway.url;
+            warn!(%site, %url, "the token goes there as it is, and whoever listens on the way has it: use https");
+        }
         let key = format!("peer-{site}");
         let hello = match peer.introduce().await {
             Ok(hello) => {

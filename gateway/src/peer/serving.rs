@@ -1,6 +1,7 @@
 //! The peer's end: pods that other gateways use, and what is told of the runtimes here.
 
 use super::protocol::{Line, PodOrder, RuntimeOffer, Trouble};
+use crate::auth::Principal;
 use crate::failure::Failure;
 use crate::gateway::{Gateway, new_id};
 use crate::scheduler::unix_now;
@@ -23,14 +24,17 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 const MOST: usize = 256;
 /// What a site keeps to start further pods of a version from goes when no pod of it was leased for so long.
 const RETIRE: Duration = Duration::from_secs(600);
+/// What is told of a lease that ends before its owner gave it back.
+const LET_IN_NO_MORE: &str =
+    "the token that it was leased with is revoked or has expired, or one is needed now";
 
 /// A pod that another gateway uses.
 #[derive(Debug)]
 pub struct Leased {
     /// Where the pod listens.
     pub address: SocketAddr,
-    /// Who has it: the name of the token.
-    pub who: String,
+    /// Whose it is.
+    pub owner: Principal,
     /// Ends its tunnels.
     pub ended: CancellationToken,
     view: LeaseView,
@@ -65,9 +69,9 @@ pub struct Leases {
 impl Leases {
     /// The lease of this identity, if whoever asks has it.
     #[must_use]
-    pub fn get(&self, id: &str, who: &str) -> Option<Arc<Leased>> {
+    pub fn get(&self, id: &str, whose: Principal) -> Option<Arc<Leased>> {
         let found = self.by_id.lock().get(id).cloned();
-        found.filter(|leased| leased.who == who)
+        found.filter(|leased| leased.owner == whose)
     }
 
     /// Every lease.
@@ -178,7 +182,7 @@ impl Drop for Holding {
         let leases = &self.gateway.leases;
         if let Some(leased) = leases.by_id.lock().remove(&self.id) {
             leased.ended.cancel();
-            info!(pod = %leased.view.pod, who = %leased.who, "the lease of a pod has ended");
+            info!(pod = %leased.view.pod, who = %leased.view.who, "the lease of a pod has ended");
         }
         if let Some(count) = leases.versions.lock().get_mut(&self.version) {
             *count = count.saturating_sub(1);
@@ -211,14 +215,16 @@ fn retire(gateway: &Gateway, site: &dyn Site, version: &(String, String)) {
     }
 }
 
-/// Refuses what cannot be leased at all, and gives the work of the lease: it ends when it is dropped.
+/// Refuses what cannot be leased at all, and gives the work of the lease: it ends when it is dropped, or when
+/// its owner may not ask any more. `who` is the name that is shown.
 ///
 /// # Errors
 /// There is no such runtime, or too many pods are leased.
 pub fn lease(
     gateway: &Arc<Gateway>,
     order: PodOrder,
-    who: String,
+    owner: Principal,
+    who: &str,
     lines: mpsc::Sender<Line>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     let (site, spec) = resolve(gateway, order)?;
@@ -244,9 +250,19 @@ pub fn lease(
         pod: None,
     };
     let closed = gateway.leases.closed.clone();
+    let (auth, who) = (Arc::clone(&gateway.auth), who.to_owned());
     Ok(async move {
-        let held = hold(holding, spec, who, lines);
-        let _ = closed.run_until_cancelled(held).await;
+        let told = lines.clone();
+        let held = hold(holding, spec, owner, who, lines);
+        tokio::select! {
+            () = held => {}
+            () = closed.cancelled() => {}
+            () = auth.until_gone(owner) => {
+                let how = LET_IN_NO_MORE.to_owned();
+                // Nobody is waited for to read it.
+                let _ = told.try_send(Line::Exited { how });
+            }
+        }
     })
 }
 
@@ -261,14 +277,20 @@ async fn say(lines: &mpsc::Sender<Line>, line: Line) -> bool {
     matches!(said, Ok(Ok(())))
 }
 
-async fn hold(mut holding: Holding, spec: PodSpec, who: String, lines: mpsc::Sender<Line>) {
+async fn hold(
+    mut holding: Holding,
+    spec: PodSpec,
+    owner: Principal,
+    who: String,
+    lines: mpsc::Sender<Line>,
+) {
     let mut beat = tokio::time::interval(BEAT);
     let mut view = LeaseView {
         pod: spec.name.clone(),
         function: spec.function.clone(),
         version: spec.version.clone(),
         runtime: spec.runtime.clone(),
-        who: who.clone(),
+        who,
         since: 0.0,
     };
     let started = {
@@ -300,10 +322,10 @@ async fn hold(mut holding: Holding, spec: PodSpec, who: String, lines: mpsc::Sen
     holding.pod = Some(id);
     view.since = unix_now();
     let pod = view.pod.clone();
-    info!(%pod, %who, "a pod is leased to another gateway");
+    info!(%pod, who = %view.who, "a pod is leased to another gateway");
     let leased = Leased {
         address,
-        who,
+        owner,
         ended: CancellationToken::new(),
         view,
     };
@@ -336,5 +358,35 @@ async fn hold(mut holding: Holding, spec: PodSpec, who: String, lines: mpsc::Sen
             }
             _ = beat.tick() => if !say(&lines, Line::Beat).await { return },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_its_owners_and_not_whose_token_has_the_same_name() {
+        let (old, new) = (Principal::Token([1; 32]), Principal::Token([2; 32]));
+        let leased = Leased {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            owner: old,
+            ended: CancellationToken::new(),
+            view: LeaseView {
+                pod: "p".to_owned(),
+                function: "f".to_owned(),
+                version: "v".to_owned(),
+                runtime: "cpu".to_owned(),
+                who: "shed".to_owned(),
+                since: 0.0,
+            },
+        };
+        let leases = Leases::default();
+        leases.by_id.lock().insert("l".to_owned(), Arc::new(leased));
+        assert!(leases.get("l", old).is_some());
+        for other in [new, Principal::Anyone, Principal::Itself] {
+            assert!(leases.get("l", other).is_none());
+        }
+        assert_eq!(leases.views()[0].who, "shed");
     }
 }
