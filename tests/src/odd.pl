@@ -46,7 +46,7 @@ while (1) {
     if ($path =~ m{^/read(/\S+)}) { $body = slurp($1); }
     if ($path =~ m{^/change(/\S+)}) { $body = put($1) . (unlink($1) ? ' removed' : ' kept'); }
     # As the runtimes of kubeless did it: the handler of the module that stands in /kubeless.
-    if ($mode eq 'kubeless' && $path eq '/') {
+    if ($mode eq 'kubeless' && $path ne '/healthz') {
         read($client, $sent, $length) if $length;
         my ($file) = glob("/kubeless/$ENV{MOD_NAME}*");
         no strict 'refs';

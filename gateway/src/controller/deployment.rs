@@ -31,7 +31,8 @@ pub(super) struct Count<'a> {
     pub(super) name: &'a str,
     /// Pods that are always wanted.
     pub(super) wanted: usize,
-    /// Pods of this gateway that take work.
+    /// Pods of this gateway, ready or on their way, and those that take work.
+    pub(super) pods: usize,
     pub(super) ready: usize,
     /// The gateway.
     pub(super) gateway: &'a str,
@@ -46,12 +47,14 @@ pub(super) async fn count(client: &Client, namespace: &str, of: Count<'_>) -> Re
     let selector = format!("{MANAGED_BY}=stoic,stoic.dev/function={}", of.name);
     let listed = pods.list(&ListParams::default().labels(&selector)).await;
     let mut live = listed.map_err(|error| said(&error))?.items;
-    live.retain(|pod| {
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+    let ended = |pod: &Pod| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
+    live.retain(|pod| pod.metadata.deletion_timestamp.is_none() && !ended(pod));
+    // Those that answer run, and are older than those that do not yet.
+    live.sort_by_key(|pod| {
+        let runs = phase(pod).as_deref() == Some("Running");
+        (!runs, pod.metadata.creation_timestamp.clone())
     });
-    // The older ones first: they are those that answer.
-    live.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
     let is_counted = |pod: &&Pod| pod.labels().contains_key(COUNTED);
     let counted = live.iter().filter(is_counted).count();
     let replicas = of.wanted.max(counted);
@@ -63,7 +66,7 @@ pub(super) async fn count(client: &Client, namespace: &str, of: Count<'_>) -> Re
         return Err(format!("the Deployment `{}` is somebody else's", of.name));
     }
     if there.is_none() && live.is_empty() {
-        return Ok(of.ready == 0);
+        return Ok(of.pods == 0);
     }
     let wants = there
         .as_ref()

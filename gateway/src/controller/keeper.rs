@@ -418,6 +418,7 @@ impl Keeper {
         let of = Count {
             name: &self.name,
             wanted: self.replicas,
+            pods: pods.pods,
             ready: pods.ready,
             gateway: &self.shared.id,
         };

@@ -64,6 +64,8 @@ pub fn function(object: &Value) -> Result<Carried, NotCarried> {
     }
     ours.insert("concurrency".to_owned(), CONCURRENCY.into());
     ours.insert("eventHeaders".to_owned(), true.into());
+    // kubeless called no function by itself, and code that answers any path takes a task for a request.
+    ours.insert("bootstrap".to_owned(), json!({"batches": []}));
     let env = env(spec, container, port, &mut left);
     ours.insert("env".to_owned(), Value::Object(env));
     if let Some(file) = code::file(spec, &mut left) {
@@ -321,6 +323,7 @@ mod tests {
         let spec = &carried.object.spec;
         assert_eq!(spec.image.as_deref(), Some("localhost:5000/hi:1"));
         assert_eq!(spec.pull, Pull::Missing);
+        assert!(spec.bootstrap.batches.is_empty());
         assert_eq!(
             (spec.port, spec.timeout.as_secs(), spec.replicas),
             (9090, 30, Some(1))
