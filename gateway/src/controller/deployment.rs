@@ -29,6 +29,8 @@ const NO_ACCOUNT: &str = "stoic-makes-the-pods";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Count<'a> {
     pub(super) name: &'a str,
+    /// The version that serves.
+    pub(super) version: &'a str,
     /// Pods that are always wanted.
     pub(super) wanted: usize,
     /// Pods of this gateway, ready or on their way, and those that take work.
@@ -55,8 +57,22 @@ pub(super) async fn count(client: &Client, namespace: &str, of: Count<'_>) -> Re
         let runs = phase(pod).as_deref() == Some("Running");
         (!runs, pod.metadata.creation_timestamp.clone())
     });
-    let is_counted = |pod: &&Pod| pod.labels().contains_key(COUNTED);
-    let counted = live.iter().filter(is_counted).count();
+    let label = |pod: &Pod, key: &str| pod.labels().get(key).cloned();
+    let (mut counted, mut others): (Vec<&Pod>, Vec<&Pod>) =
+        live.iter().partition(|pod| label(pod, COUNTED).is_some());
+    let own = |pod: &Pod| label(pod, "stoic.dev/gateway").as_deref() == Some(of.gateway);
+    others.retain(|pod| own(pod));
+    // Else one is on its way, or still there.
+    let settled = live.iter().filter(|pod| own(pod)).count() == of.pods;
+    if of.ready > 0 {
+        // A former version's make room for those that serve now.
+        let former = |pod: &&Pod| label(pod, "stoic.dev/version").as_deref() != Some(of.version);
+        for pod in counted.extract_if(.., |pod| former(pod)) {
+            mark(&pods, pod, Value::Null).await?;
+        }
+        others.retain(|pod| !former(pod));
+    }
+    let counted = counted.len();
     let replicas = of.wanted.max(counted);
 
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
@@ -88,21 +104,26 @@ pub(super) async fn count(client: &Client, namespace: &str, of: Count<'_>) -> Re
     let room = usize::try_from(room).unwrap_or(0);
     let enough = of.wanted.min(of.ready);
     let mut now = counted;
-    let own =
-        |pod: &&Pod| pod.labels().get("stoic.dev/gateway").map(String::as_str) == Some(of.gateway);
-    for pod in live.iter().filter(|pod| !is_counted(pod)).filter(own) {
+    for pod in others {
         if now >= room.min(enough) {
             break;
         }
-        let label = json!({"metadata": {"labels": {COUNTED: of.name}}});
-        let (name, patch) = (pod.name_any(), Patch::Merge(&label));
-        match pods.patch(&name, &PatchParams::default(), &patch).await {
-            Ok(_) => now += 1,
-            Err(error) if code(&error) == Some(404) => {}
-            Err(error) => return Err(said(&error)),
+        if mark(&pods, pod, of.name.into()).await? {
+            now += 1;
         }
     }
-    Ok(now >= enough && room >= replicas)
+    Ok(now >= enough && room >= replicas && settled)
+}
+
+/// Has a pod be counted, or not; whether it is there.
+async fn mark(pods: &Api<Pod>, pod: &Pod, value: Value) -> Result<bool, String> {
+    let label = json!({"metadata": {"labels": {COUNTED: value}}});
+    let (name, patch) = (pod.name_any(), Patch::Merge(&label));
+    match pods.patch(&name, &PatchParams::default(), &patch).await {
+        Ok(_) => Ok(true),
+        Err(error) if code(&error) == Some(404) => Ok(false),
+        Err(error) => Err(said(&error)),
+    }
 }
 
 /// Takes the Deployment away, where it is there and a gateway's. Its pods stay.

@@ -411,12 +411,13 @@ impl Keeper {
         }
         // Not whether pods are idle, which changes with every request.
         let Seen { version, pods, .. } = Seen::of(&current);
-        let these = Counted::These(version, pods.pods, pods.ready);
+        let these = Counted::These(version.clone(), pods.pods, pods.ready);
         if self.counted == these {
             return;
         }
         let of = Count {
             name: &self.name,
+            version: &version,
             wanted: self.replicas,
             pods: pods.pods,
             ready: pods.ready,
