@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use stoic_tests::{Call, Engine, Gateway, Launch, Namespace, binary, until, until_some};
+use stoic_tests::{Call, Engine, Launch, Namespace, binary, until, until_some};
 
 const THEIRS: &str = "functions.kubeless.io";
 /// Code of a function: the image of this test runs Perl, as those of kubeless ran Python.
@@ -126,18 +126,14 @@ fn counted(namespace: &Namespace) -> Option<(u64, u64)> {
 }
 
 /// A gateway whose one site is the cluster, and who is asked of nothing but through the cluster's API.
-fn launch(engine: &Engine, namespace: &Namespace) -> Gateway {
+fn launch(namespace: &Namespace) -> Launch {
     let (name, kubeconfig) = (&namespace.name, std::env::var("KUBECONFIG").unwrap());
-    engine.owns(
-        Launch::default()
-            .config(&format!(
-                "[inquisitor]\nenabled = false\n[deployment]\ngrace = \"2s\"\n\
-                 [controller]\nenabled = true\nkubeless = true\nnamespace = \"{name}\"\n\
-                 [sites.edge]\nbackend = \"kubernetes\"\n[sites.edge.kubernetes]\n\
-                 kubeconfig = \"{kubeconfig}\"\nnamespace = \"{name}\"\n[runtimes.edge]\nsite = \"edge\"\n"
-            ))
-            .start(),
-    )
+    Launch::default().config(&format!(
+        "[inquisitor]\nenabled = false\n[deployment]\ngrace = \"2s\"\n\
+         [controller]\nenabled = true\nkubeless = true\nnamespace = \"{name}\"\n\
+         [sites.edge]\nbackend = \"kubernetes\"\n[sites.edge.kubernetes]\n\
+         kubeconfig = \"{kubeconfig}\"\nnamespace = \"{name}\"\n[runtimes.edge]\nsite = \"edge\"\n"
+    ))
 }
 
 #[test]
@@ -149,7 +145,7 @@ fn a_function_is_deployed_called_read_changed_and_deleted() {
     let Some(image) = image(&engine, "walk") else {
         return;
     };
-    let _gateway = launch(&engine, &namespace);
+    let _gateway = launch(&namespace).start();
     let api = Api::open();
     let core = format!("/api/v1/namespaces/{}", namespace.name);
     let functions = format!(
@@ -263,7 +259,7 @@ fn pods_are_counted_and_never_ended_by_who_counts_them() {
     let Some(image) = image(&engine, "count") else {
         return;
     };
-    let gateway = launch(&engine, &namespace);
+    let gateway = launch(&namespace).start();
     let mut object = deployed(&namespace.name, &image);
     object["spec"]["deployment"]["spec"]["replicas"] = 2.into();
     namespace.apply(&object);
@@ -327,7 +323,7 @@ fn a_deployment_of_somebody_elses_is_left_alone() {
         },
     }));
     let before = namespace.get("deployment", "hi")["spec"].clone();
-    let gateway = launch(&engine, &namespace);
+    let gateway = launch(&namespace).start();
     namespace.apply(&deployed(&namespace.name, &image));
     namespace.wait(THEIRS, "hi", "Ready", Duration::from_secs(30));
     until("it is said", || gateway.log().contains("somebody else's"));
@@ -338,4 +334,26 @@ fn a_deployment_of_somebody_elses_is_left_alone() {
         namespace.kubectl(&shown).is_empty()
     });
     assert_eq!(namespace.get("deployment", "hi")["spec"], before);
+}
+
+#[test]
+fn who_counts_goes_with_an_object_that_went_while_nobody_watched() {
+    let Some(namespace) = Namespace::make() else {
+        return;
+    };
+    let Some(engine) = Engine::find() else { return };
+    let Some(image) = image(&engine, "gone") else {
+        return;
+    };
+    let launch = launch(&namespace);
+    let gateway = launch.start();
+    namespace.apply(&deployed(&namespace.name, &image));
+    until("it is 1/1 READY", || counted(&namespace) == Some((1, 1)));
+    gateway.freeze();
+    namespace.kubectl(&["delete", THEIRS, "hi"]);
+    let _gateway = gateway.reborn(&launch);
+    until("its pods and who counted them are gone", || {
+        let kinds = "pods,deployments,replicasets";
+        namespace.kubectl(&["get", kinds, "-o", "name"]).is_empty()
+    });
 }

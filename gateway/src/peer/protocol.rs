@@ -335,6 +335,11 @@ mod tests {
         let spec = PodSpec {
             function: "f".to_owned(),
             command: vec!["x".to_owned()],
+            files: vec![FileSpec {
+                path: "/a".to_owned(),
+                text: None,
+                base64: Some("AP8=".to_owned()),
+            }],
             env: text(&[
                 ("A", "1"),
                 (env::THREADS, "9"),
@@ -349,6 +354,7 @@ mod tests {
         let order: PodOrder = serde_json::from_str(&json).expect("reads");
         let there = order.spec("p".to_owned(), text(&[(env::THREADS, "2")]), 1);
         assert_eq!((there.gpus, &*there.runtime), (1, "gpu1"));
+        assert_eq!(there.files, spec.files);
         assert_eq!(there.ready_timeout, Duration::from_secs(7));
         assert_eq!(
             there.env,
