@@ -54,7 +54,7 @@ test-cluster: setup ## Tests against the cluster in KUBECONFIG, which pulls from
 	HELM="$$(tests/helm.sh)" && export HELM; \
 	$(ENV); cargo build --workspace --bins && \
 	cargo test --workspace --no-fail-fast --test cluster --test cluster_faults \
-	  --test resource --test resource_images --test kubeless_resource --test chart -- --nocapture --test-threads=3
+	  --test resource --test resource_images --test kubeless_resource --test kubeless_command --test chart -- --nocapture --test-threads=3
 
 bench: build ## Measure what docs/specification.md promises, each as a ratio in one run
 	@$(ENV); tests/bench.sh

@@ -211,6 +211,21 @@ fn it_is_installed_upgraded_and_uninstalled() {
     assert!(!may("list", "secrets", &namespace.name));
     assert!(!may("create", "pods", "default"));
     assert!(!may("list", "functions.stoic.dev", "default"));
+    // What only functions of kubeless want.
+    let theirs = [
+        ("patch", "pods"),
+        ("create", "services"),
+        ("create", "deployments.apps"),
+        ("delete", "replicasets.apps"),
+    ];
+    for (verb, what) in theirs {
+        assert!(!may(verb, what, &namespace.name), "{verb} {what}");
+    }
+    put(",kubeless.enabled=true");
+    for (verb, what) in theirs {
+        assert!(may(verb, what, &namespace.name), "{verb} {what}");
+    }
+    assert!(!may("get", "secrets", &namespace.name));
 
     put(",runtimes.edge.threads=2");
     assert_eq!(token(), before, "the token is kept");

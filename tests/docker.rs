@@ -218,6 +218,72 @@ fn secrets_are_files_in_the_container_and_nowhere_else() {
 }
 
 #[test]
+fn files_of_the_function_are_in_the_container_and_can_only_be_read() {
+    let Some(engine) = Engine::find() else { return };
+    let image = engine.odd("stoic-test-files:1", "one");
+    let gateway = engine.owns(launch().start());
+
+    // Beside what the image has there, and in its place.
+    let files = json!([
+        {"path": "/etc/field/notes.txt", "text": "two foxes"},
+        {"path": "/etc/debian_version", "base64": "AP8="},
+    ]);
+    let spec = |runtime: &str| {
+        json!({
+            "health": "/", "runtimes": [runtime], "standby": {runtime: 1}, "files": files,
+            "readOnlyRoot": true, "command": ["stoic-echo"],
+        })
+    };
+    gateway.deploy(&image_of("hi", &image, spec("edge")));
+    gateway.until_idle("hi", 1);
+    let read = |path: &str| gateway.get(&format!("/function/hi/read{path}")).ok().body;
+    assert_eq!(read("/etc/field/notes.txt"), b"two foxes");
+    assert_eq!(read("/etc/debian_version"), [0, 255]);
+    assert!(read("/etc/os-release").starts_with(b"PRETTY_NAME"));
+    let changed = gateway.get("/function/hi/change/etc/field/notes.txt");
+    assert_eq!(changed.ok().text(), "refused kept");
+    // Not for want of rights alone: whoever is root there cannot write either.
+    let mounts = gateway.get("/function/hi/read/proc/self/mountinfo").ok();
+    let mounts = mounts.text();
+    for path in [" /etc/field/notes.txt ", " /etc/debian_version "] {
+        let mount = mounts.lines().find(|line| line.contains(path));
+        let options = mount.unwrap().split_once(path).unwrap().1;
+        assert!(options.starts_with("ro"), "{mounts}");
+    }
+    // The copies go with the container.
+    let laid = || {
+        std::fs::read_dir(gateway.data().join("pods/edge"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(laid(), 1);
+    let _ = gateway.call("DELETE", "/v1/functions/hi").send().ok();
+    until("the container is gone", || {
+        engine.containers(gateway.id()).is_empty()
+    });
+    until("its files are gone", || laid() == 0);
+
+    let mut object = image_of("p", &image, spec("edge"));
+    object["spec"]["files"][0]["text"] = "x".repeat(1 << 20).into();
+    let said = gateway
+        .post_function(&object)
+        .problem(400, "function_invalid");
+    assert!(said.contains("1048578 bytes"), "{said}");
+}
+
+#[test]
+fn a_process_has_no_place_for_files() {
+    let gateway = Launch::default().start();
+    let files = json!([{"path": "/etc/field/notes.txt", "text": "two foxes"}]);
+    let refused = gateway.post_function(&echo("p", json!({"files": files})));
+    let said = refused.problem(400, "pod_refused");
+    assert!(
+        said.contains("spec.files") && said.contains("/etc/field"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_moved_tag_is_fetched_before_the_next_start() {
     let Some(engine) = Engine::find() else { return };
     let Some(registry) = Engine::registry() else {

@@ -145,10 +145,10 @@ fn what_is_wrong_with_an_object_is_named() {
 }
 
 #[test]
-fn an_object_over_a_mebibyte_is_refused() {
+fn an_object_over_two_mebibytes_is_refused() {
     let gateway = Gateway::start();
     let mut object = echo("f", json!({}));
-    object["metadata"]["annotations"] = json!({"long": "x".repeat(1 << 20)});
+    object["metadata"]["annotations"] = json!({"long": "x".repeat(2 << 20)});
     let answer = gateway.post_function(&object);
     answer.problem(413, "body_too_large");
 }

@@ -434,6 +434,7 @@ impl Gateway {
             pull: spec.pull,
             env: pod_env(function, info, runtime),
             secrets: spec.secrets.clone(),
+            files: spec.files.clone(),
             read_only_root: spec.read_only_root,
             resources: spec.resources.clone(),
             gpus: runtime.map_or(0, |runtime| runtime.gpus).max(asked),

@@ -3,6 +3,7 @@
 //! May not log or format what a secret holds. A pod gets copies of those that its function names, in a
 //! folder of its own, so that it never sees another's.
 
+use crate::function::FileSpec;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -149,9 +150,7 @@ impl Secrets {
         names: &[String],
         readable: bool,
     ) -> io::Result<PathBuf> {
-        let of_site = self.pods.join(site);
-        private_folder(&of_site)?;
-        let folder = of_site.join(pod);
+        let folder = self.of_pod(site, pod)?.join("secrets");
         let _ = fs::remove_dir_all(&folder);
         let (folder_mode, file_mode) = if readable {
             (0o755, 0o444)
@@ -166,6 +165,39 @@ impl Secrets {
                 .map_err(|e| io::Error::new(e.kind(), format!("secret `{name}`: {e}")))?;
             write_private(&folder.join(name), &bytes, file_mode)?;
         }
+        Ok(folder)
+    }
+
+    /// Writes files into a folder of the pod's own at this site, beside its secrets, and gives where each
+    /// is. Everybody may read them who gets there.
+    ///
+    /// # Errors
+    /// One of them holds nothing that can be written, or the disk says no.
+    pub fn lay_out_files(
+        &self,
+        site: &str,
+        pod: &str,
+        files: &[FileSpec],
+    ) -> io::Result<Vec<PathBuf>> {
+        let folder = self.of_pod(site, pod)?.join("files");
+        let _ = fs::remove_dir_all(&folder);
+        private_folder(&folder)?;
+        let write = |(n, file): (usize, &FileSpec)| {
+            let bytes = file.bytes().map_err(|e| io::Error::other(e.to_string()))?;
+            // Each is mounted by itself: its name here does not matter.
+            let path = folder.join(n.to_string());
+            write_private(&path, &bytes, 0o444)?;
+            Ok(path)
+        };
+        files.iter().enumerate().map(write).collect()
+    }
+
+    /// The folder of a pod, in which nothing is mounted but parts.
+    fn of_pod(&self, site: &str, pod: &str) -> io::Result<PathBuf> {
+        let of_site = self.pods.join(site);
+        private_folder(&of_site)?;
+        let folder = of_site.join(pod);
+        private_folder(&folder)?;
         Ok(folder)
     }
 
@@ -249,7 +281,18 @@ mod tests {
         assert_eq!(fs::read(folder.join("b")).expect("reads"), b"new");
         assert_eq!((mode(&folder), mode(&folder.join("b"))), (0o755, 0o444));
         assert!(!folder.join("a.key_1-x").exists());
+        let file = FileSpec {
+            path: "/kubeless/a.py".to_owned(),
+            text: Some("code".to_owned()),
+            base64: None,
+        };
+        let laid = secrets.lay_out_files("edge", "pod", &[file]);
+        let laid = laid.expect("laid out");
+        assert_eq!(fs::read(&laid[0]).expect("reads"), b"code");
+        assert_eq!(mode(&laid[0]), 0o444);
+        assert!(!laid[0].starts_with(&folder), "apart from the secrets");
         secrets.clear("edge", "pod");
+        assert!(!laid[0].exists());
         assert!(!folder.exists());
 
         assert!(secrets.remove("b").expect("removed"));

@@ -125,11 +125,17 @@ impl Engine {
     /// `src/odd.pl`. `version` is what it answers of itself.
     #[must_use]
     pub fn odd(&self, name: &str, version: &str) -> String {
+        self.odd_as(name, version, "good")
+    }
+
+    /// As [`odd`](Self::odd), with the argument that is its own.
+    #[must_use]
+    pub fn odd_as(&self, name: &str, version: &str, mode: &str) -> String {
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("odd.pl"), include_str!("odd.pl")).expect("written");
         let recipe = format!(
             "FROM {BASE}\nCOPY odd.pl /\nENV ODD_VERSION={version}\nUSER 1000:1000\n\
-             ENTRYPOINT [\"perl\", \"/odd.pl\"]\nCMD [\"good\"]\n"
+             ENTRYPOINT [\"perl\", \"/odd.pl\"]\nCMD [\"{mode}\"]\n"
         );
         self.build(name, folder.path(), &recipe)
     }

@@ -19,7 +19,11 @@ while (1) {
     my $client = $server->accept() or next;
     if ($mode eq 'hangs') { sleep 3600; next; }
     my $first = <$client> // '';
-    while (defined(my $line = <$client>)) { last if $line =~ /^\r?\n$/; }
+    my ($length, $sent) = (0, '');
+    while (defined(my $line = <$client>)) {
+        last if $line =~ /^\r?\n$/;
+        $length = $1 if $line =~ /^content-length: *(\d+)/i;
+    }
     if ($mode eq 'garbage') { print $client "this is no HTTP\n"; close $client; next; }
     my ($path) = $first =~ m{^\S+ (\S+)};
     $path //= '/';
@@ -39,6 +43,15 @@ while (1) {
     if ($path =~ m{^/secret/(\S+)}) { $body = slurp("$ENV{STOIC_SECRETS}/$1"); }
     if ($path =~ m{^/write}) { $body = join ' ', put('/var/tmp/x'), put('/tmp/x'), put('/var/openfaas/secrets/x'); }
     if ($path =~ m{^/slow/(\d+)}) { sleep $1; }
+    if ($path =~ m{^/read(/\S+)}) { $body = slurp($1); }
+    if ($path =~ m{^/change(/\S+)}) { $body = put($1) . (unlink($1) ? ' removed' : ' kept'); }
+    # As the runtimes of kubeless did it: the handler of the module that stands in /kubeless.
+    if ($mode eq 'kubeless' && $path ne '/healthz') {
+        read($client, $sent, $length) if $length;
+        my ($file) = glob("/kubeless/$ENV{MOD_NAME}*");
+        no strict 'refs';
+        $body = eval { require $file; &{"main::$ENV{FUNC_HANDLER}"}($sent) } // "cannot: $@";
+    }
     if ($path =~ m{^/token}) { $body = -e '/var/run/secrets/kubernetes.io' ? 'token' : 'none'; }
     if ($path =~ m{^/status}) { $body = slurp('/proc/self/status'); }
     print $client "HTTP/1.1 200 OK\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n$body";

@@ -146,6 +146,7 @@ spec:
   eventHeaders: true
   env: {A: b}
   secrets: [s]
+  files: [{path: /a, text: b}]
   readOnlyRoot: true
   isolation: invocation
   warmup: {path: /x, method: POST, body: y, contentType: text/plain}

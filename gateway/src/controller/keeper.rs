@@ -1,6 +1,7 @@
 //! The keeper of one object: makes its function be what the object declares, and says what became of it.
 
 use super::Shared;
+use super::deployment::Count;
 use super::kind::Kind;
 use super::report::Written;
 use super::status::{Facts, Outcome, ResourceStatus, Seen, Trouble, status};
@@ -18,6 +19,8 @@ use tracing::{info, warn};
 
 /// Least time between two writes of one status.
 const WRITE_EVERY: Duration = Duration::from_millis(400);
+/// Most looks at the pods of a function, one after each such time, until all are counted that can be.
+const MOST_LOOKS: u32 = 25;
 /// Wait before a status that could not be written is written again; it doubles.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// Wait before what could not be deployed is tried again; it doubles,
@@ -64,8 +67,25 @@ pub(super) struct Keeper {
     /// Port of its pods, and the one that its Service leads to.
     port: u16,
     service: Option<u16>,
+    /// Pods that are always wanted, and how far they are counted.
+    replicas: usize,
+    counted: Counted,
+    /// Looks at pods that are not all counted yet.
+    looks: u32,
+    /// Why they are not, where that was told.
+    uncounted: Option<String>,
     /// Whether its pods are gone, and the cluster may delete it.
     releasing: bool,
+}
+
+/// Whether the Deployment of a function's name counts its pods.
+#[derive(Debug, PartialEq)]
+enum Counted {
+    Unknown,
+    /// It does: the version, how many pods there are, and how many take work.
+    These(String, usize, usize),
+    /// There is none of ours.
+    Not,
 }
 
 /// By what a change is told from an echo of our own writing.
@@ -115,6 +135,10 @@ impl Keeper {
             image: false,
             port: 0,
             service: None,
+            replicas: 0,
+            counted: Counted::Unknown,
+            looks: 0,
+            uncounted: None,
             releasing: false,
         }
     }
@@ -164,7 +188,10 @@ impl Keeper {
                     self.conclude(done);
                 }
                 // What the former one wrote is in the object.
-                Turn::Leads => self.written = Written::default(),
+                Turn::Leads => {
+                    self.written = Written::default();
+                    self.counted = Counted::Unknown;
+                }
                 Turn::Look => self.mind_the_owner(),
                 Turn::Ended => return,
             }
@@ -207,6 +234,8 @@ impl Keeper {
         self.left = read.left;
         self.image = read.object.spec.image.is_some();
         self.port = read.object.spec.port;
+        self.replicas = read.object.spec.replicas.unwrap_or(0) as usize;
+        self.counted = Counted::Unknown;
         let ours = read.object.metadata.annotations.get(RESOURCE).cloned();
         let current = self.shared.gateway.functions.get(&self.name);
         let other = current.as_ref().and_then(|d| d.function.resource());
@@ -277,6 +306,7 @@ impl Keeper {
 
     /// Takes the function away, and waits until its pods are gone.
     async fn end(&mut self) {
+        self.uncount().await;
         let (gateway, name) = (&self.shared.gateway, &self.name);
         self.deploying = None;
         let ours = self.kind.annotation(&self.shared.namespace, name);
@@ -324,6 +354,7 @@ impl Keeper {
             return self.release(&object).await;
         }
         self.serve(&object).await;
+        self.count().await;
         let former = match &self.written.status {
             Some(status) => status.clone(),
             None => object
@@ -357,6 +388,69 @@ impl Keeper {
         let reporter = &self.shared.reporter;
         if let Err(error) = in_time(reporter.serve(self.kind, object, self.port)).await {
             warn!(function = %self.name, "it has no Service of its own: {error}");
+        }
+    }
+
+    /// Whether this replica is to keep what a kind has in the cluster beside its pods.
+    fn keeps(&self) -> bool {
+        self.kind.has_service() && self.shared.in_cluster && *self.shared.leads.borrow()
+    }
+
+    /// Has the Deployment of a kind that has one count its pods, where they have changed.
+    async fn count(&mut self) {
+        if !self.keeps() {
+            return;
+        }
+        let ours = self.kind.annotation(&self.shared.namespace, &self.name);
+        let Some(current) = self.shared.gateway.functions.get(&self.name) else {
+            return;
+        };
+        if current.function.resource() != Some(ours.as_str()) {
+            // Another declares it now: the end of this object is not to be that of the pods.
+            return self.uncount().await;
+        }
+        // Not whether pods are idle, which changes with every request.
+        let Seen { version, pods, .. } = Seen::of(&current);
+        let these = Counted::These(version.clone(), pods.pods, pods.ready);
+        if self.counted == these {
+            return;
+        }
+        let of = Count {
+            name: &self.name,
+            version: &version,
+            wanted: self.replicas,
+            pods: pods.pods,
+            ready: pods.ready,
+            gateway: &self.shared.id,
+        };
+        let done = in_time(self.shared.reporter.count(of)).await;
+        match done {
+            Ok(true) => (self.counted, self.uncounted) = (these, None),
+            // Its ReplicaSet is on its way, or a node has not said yet that a pod runs.
+            Ok(false) if self.looks < MOST_LOOKS => {
+                self.looks += 1;
+                self.write_at = Some(Instant::now() + WRITE_EVERY);
+                return;
+            }
+            // Its pods may be at another site.
+            Ok(false) => self.counted = these,
+            Err(error) => {
+                if self.uncounted.as_ref() != Some(&error) {
+                    warn!(function = %self.name, "`kubeless function ls` does not show it as ready: {error}");
+                }
+                (self.counted, self.uncounted) = (these, Some(error));
+            }
+        }
+        self.looks = 0;
+    }
+
+    /// Has nobody count the pods any more.
+    async fn uncount(&mut self) {
+        if !self.keeps() || std::mem::replace(&mut self.counted, Counted::Not) == Counted::Not {
+            return;
+        }
+        if let Err(error) = in_time(self.shared.reporter.uncount(&self.name)).await {
+            warn!(function = %self.name, "its Deployment is left: {error}");
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod connect;
 mod definition;
+mod deployment;
 mod keeper;
 mod kind;
 mod lease;
@@ -48,6 +49,8 @@ struct Shared {
     gateway: Arc<Gateway>,
     client: kube::Client,
     namespace: String,
+    /// Identity of the gateway, as its pods bear it.
+    id: String,
     /// Whether there is a site whose pods are pods of a cluster.
     in_cluster: bool,
     reporter: Reporter,
@@ -91,6 +94,7 @@ impl Controller {
             gateway: Arc::clone(gateway),
             client,
             namespace,
+            id,
             leads,
             keepers: Mutex::default(),
             ended: ended.clone(),

@@ -1,6 +1,7 @@
 //! What the controller writes into the cluster: status by server-side apply, finalizers, events.
 
 use super::connect::{code, said};
+use super::deployment;
 use super::kind::Kind;
 use super::status::{Condition, ResourceStatus};
 use k8s_openapi::api::core::v1::{ObjectReference, Service};
@@ -200,6 +201,22 @@ impl Reporter {
         let parameters = PatchParams::apply(MANAGER).force();
         let done = api.patch(name, &parameters, &Patch::Apply(&service)).await;
         done.map(|_| ()).map_err(|error| said(&error))
+    }
+
+    /// Has the Deployment of a function's name count its pods; whether it does by now.
+    ///
+    /// # Errors
+    /// The API says no, or is away; or the Deployment is somebody else's.
+    pub(super) async fn count(&self, of: deployment::Count<'_>) -> Result<bool, String> {
+        deployment::count(&self.client, &self.namespace, of).await
+    }
+
+    /// Has nobody count the pods of this function any more.
+    ///
+    /// # Errors
+    /// The API says no, or is away.
+    pub(super) async fn uncount(&self, name: &str) -> Result<(), String> {
+        deployment::remove(&self.client, &self.namespace, name).await
     }
 
     /// Tells what has changed between two statuses.

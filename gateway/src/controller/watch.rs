@@ -121,10 +121,20 @@ async fn prune(shared: &Arc<Shared>, kind: Kind, listed: &HashSet<String>) {
     for deployed in shared.gateway.functions.all() {
         let function = &deployed.function;
         let declared = function.resource().is_some_and(|r| r.starts_with(&ours));
-        if declared
-            && !listed.contains(function.name())
-            && let Err(failure) = shared.gateway.take_function(function.name()).await
+        if !declared || listed.contains(function.name()) {
+            continue;
+        }
+        // Whoever led then is gone, too; it is there or not for all alike.
+        if kind.has_service()
+            && shared.in_cluster
+            && let Err(error) = shared.reporter.uncount(function.name()).await
         {
+            debug!(
+                function = function.name(),
+                "its Deployment is left: {error}"
+            );
+        }
+        if let Err(failure) = shared.gateway.take_function(function.name()).await {
             debug!(
                 function = function.name(),
                 "not removed: {}", failure.problem

@@ -4,10 +4,12 @@
 //! pool and no HTTP.
 
 pub mod amounts;
+mod files;
 mod object;
 mod registry;
 pub mod schema;
 
+pub use files::{FileSpec, LARGEST_FILES, MOST_FILES, check_files};
 pub use object::{
     API_VERSION, BootstrapSpec, FunctionObject, FunctionSpec, Input, Isolation, MOST_REPLICAS,
     Metadata, Pull, QueueSpec, Resources, Standby, Warmup, check_name,

@@ -1,5 +1,6 @@
 //! The object as it is written, and its validation.
 
+use super::files::{FileSpec, check_files};
 use super::{InvalidFunction, schema};
 use crate::config::nearest;
 use bytesize::ByteSize;
@@ -105,6 +106,11 @@ pub struct FunctionSpec {
     /// `$STOIC_SECRETS/NAME` everywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Files that its containers find and can only read, at most 1 MiB together: code, configuration,
+    /// nothing secret. For sites that run containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub files: Vec<FileSpec>,
     /// Whether containers get a root that cannot be written, with an empty `/tmp` in memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only_root: bool,
@@ -497,7 +503,7 @@ impl FunctionObject {
                 return refuse(format!("spec.env: `{key}` is no name of a variable"));
             }
         }
-        Ok(())
+        check_files(&spec.files)
     }
 }
 

@@ -24,7 +24,7 @@ use stoic_placement::Features;
 use stoic_placement::modes::Work;
 
 /// Largest object, of a function or else.
-const OBJECT_LIMIT: usize = 1 << 20;
+const OBJECT_LIMIT: usize = 2 << 20;
 
 type Answer = Result<Response<Body>, Failure>;
 
@@ -336,7 +336,7 @@ pub(super) async fn object_body(request: Request<Incoming>) -> Result<Bytes, Fai
         .collect()
         .await;
     let body = body.map_err(|e| match e.is::<LengthLimitError>() {
-        true => Failure::new(413, "body_too_large", "an object has at most 1 MiB"),
+        true => Failure::new(413, "body_too_large", "an object has at most 2 MiB"),
         false => Failure::new(400, "body_incomplete", e.to_string()),
     })?;
     Ok(body.to_bytes())

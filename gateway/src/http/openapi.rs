@@ -284,7 +284,7 @@ mod tests {
         let object = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi, labels: {a: b}, \
             annotations: {c: d}}\nspec: {command: [x], image: i, env: {A: b}, divisible: true, runtimes: [edge], standby: \
             {edge: {min: 1, window: 1m}}, warmup: {method: POST, path: /, body: x, contentType: text/plain}, args: [a], \
-            secrets: [s], readOnlyRoot: true, eventHeaders: true, replicas: 2, resources: {cpu: 1.5, memory: 64Mi}}";
+            secrets: [s], files: [{path: /a, text: b}], readOnlyRoot: true, eventHeaders: true, replicas: 2, resources: {cpu: 1.5, memory: 64Mi}}";
         let object = FunctionObject::parse(object).expect("valid");
         check("Function", &object);
         let status = FunctionStatus {

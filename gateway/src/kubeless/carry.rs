@@ -1,5 +1,6 @@
 //! One function of kubeless', carried over.
 
+use super::code;
 use crate::function::{API_VERSION, FunctionObject, amounts};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +40,11 @@ pub fn function(object: &Value) -> Result<Carried, NotCarried> {
     let port = port(spec, &mut left);
     let mut ours = Map::new();
     ours.insert("image".to_owned(), image.into());
+    match text(container, "imagePullPolicy") {
+        Some("IfNotPresent") => drop(ours.insert("pull".to_owned(), "missing".into())),
+        Some("Never") => drop(ours.insert("pull".to_owned(), "never".into())),
+        _ => {}
+    }
     let args = strings(&container["args"]);
     if !args.is_empty() {
         ours.insert("args".to_owned(), json!(args));
@@ -58,8 +64,13 @@ pub fn function(object: &Value) -> Result<Carried, NotCarried> {
     }
     ours.insert("concurrency".to_owned(), CONCURRENCY.into());
     ours.insert("eventHeaders".to_owned(), true.into());
+    // kubeless called no function by itself, and code that answers any path takes a task for a request.
+    ours.insert("bootstrap".to_owned(), json!({"batches": []}));
     let env = env(spec, container, port, &mut left);
     ours.insert("env".to_owned(), Value::Object(env));
+    if let Some(file) = code::file(spec, &mut left) {
+        ours.insert("files".to_owned(), json!([file]));
+    }
     if let Some(resources) = resources(container, &mut left) {
         ours.insert("resources".to_owned(), resources);
     }
@@ -93,7 +104,7 @@ fn no_image(spec: &Value) -> NotCarried {
     ))
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value[key].as_str().filter(|text| !text.is_empty())
 }
 
@@ -146,9 +157,7 @@ fn env(spec: &Value, container: &Value, port: u16, left: &mut Vec<String>) -> Ma
     let mut add = |name: &str, value: &str| {
         all.insert(name.to_owned(), value.into());
     };
-    if let (Some(handler), Some(_)) = (text(spec, "handler"), text(spec, "function"))
-        && let Some((module, function)) = handler.split_once('.')
-    {
+    if let (Some((module, function)), Some(_)) = (code::handler(spec), text(spec, "function")) {
         add("FUNC_HANDLER", function);
         add("MOD_NAME", module);
         add("FUNC_TIMEOUT", text(spec, "timeout").unwrap_or(TIMEOUT));
@@ -157,6 +166,9 @@ fn env(spec: &Value, container: &Value, port: u16, left: &mut Vec<String>) -> Ma
         add("FUNC_MEMORY_LIMIT", memory.as_str().unwrap_or("0"));
     }
     add("FUNC_PORT", &port.to_string());
+    for (name, value) in code::env(spec) {
+        add(name, &value);
+    }
     all
 }
 
@@ -212,11 +224,8 @@ fn replicas(spec: &Value, left: &mut Vec<String>) -> u32 {
 /// What has no counterpart.
 fn rest(spec: &Value, template: &Value, container: &Value, left: &mut Vec<String>) {
     let mut say = |line: String| left.push(line);
-    if text(spec, "function").is_some_and(|code| !code.trim().is_empty()) {
-        say("function: code is not put into an image that is named, as with kubeless; the image holds it".to_owned());
-    }
-    if text(spec, "deps").is_some() {
-        say("deps: would need kubeless' build step; the image has to hold them".to_owned());
+    if let Some(line) = code::deps(spec) {
+        say(line);
     }
     if !strings(&container["command"]).is_empty() {
         say("container command: the image's own entry point runs".to_owned());
@@ -276,6 +285,7 @@ fn rest(spec: &Value, template: &Value, container: &Value, left: &mut Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::{LARGEST_FILES, Pull};
 
     fn object(spec: Value) -> Value {
         json!({
@@ -300,6 +310,7 @@ mod tests {
         let carried = function(&with_container(
             json!({
                 "image": "localhost:5000/hi:1",
+                "imagePullPolicy": "IfNotPresent",
                 "env": [{"name": "A", "value": "b"}],
                 "resources": {"limits": {"cpu": "500m", "memory": "128Mi"}, "requests": {"cpu": "0"}},
             }),
@@ -311,6 +322,8 @@ mod tests {
         let carried = carried.expect("it names an image");
         let spec = &carried.object.spec;
         assert_eq!(spec.image.as_deref(), Some("localhost:5000/hi:1"));
+        assert_eq!(spec.pull, Pull::Missing);
+        assert!(spec.bootstrap.batches.is_empty());
         assert_eq!(
             (spec.port, spec.timeout.as_secs(), spec.replicas),
             (9090, 30, Some(1))
@@ -327,8 +340,11 @@ mod tests {
         assert_eq!(resources.cpu, Some(0.5));
         assert_eq!(resources.memory.map(|m| m.as_u64()), Some(128 << 20));
         assert_eq!(carried.object.metadata.labels.len(), 1);
-        assert_eq!(carried.left.len(), 1, "{:?}", carried.left);
-        assert!(carried.left[0].starts_with("function:"));
+        assert_eq!(carried.left, Vec::<String>::new());
+        assert_eq!(env("KUBELESS_INSTALL_VOLUME"), Some("/kubeless"));
+        let file = &spec.files[0];
+        assert_eq!(file.path, "/kubeless/mod.py");
+        assert_eq!(file.text.as_deref(), Some("def fun(): pass"));
         let text = serde_json::to_string(&carried.document).expect("serialises");
         assert_eq!(FunctionObject::parse(&text).expect("valid"), carried.object);
     }
@@ -346,6 +362,11 @@ mod tests {
         long["metadata"]["name"] = "x".repeat(64).into();
         let error = function(&long).expect_err("too long").to_string();
         assert!(error.contains("DNS label"), "{error}");
+        let mut large = bad.clone();
+        large["spec"]["handler"] = "a.b".into();
+        large["spec"]["function"] = "x".repeat(LARGEST_FILES + 1).into();
+        let error = function(&large).expect_err("too large").to_string();
+        assert!(error.contains("the most is 1048576"), "{error}");
     }
 
     #[test]

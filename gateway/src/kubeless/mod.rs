@@ -1,10 +1,12 @@
 //! Functions of kubeless, as functions of ours: what their objects say is carried over where it means
 //! something here, and what does not is told. Pure: knows no cluster.
 //!
-//! As with kubeless itself, code that stands in an object is not put into an image that is named: such an
-//! image holds its function. An object that names no image needs kubeless' build step, which nobody does.
+//! Code that stands in an object beside an image is a file in its containers, where kubeless' own runtimes
+//! look for it; kubeless itself ignored it there, and its images held their functions. An object that names no
+//! image needs kubeless' build step, which nobody does.
 
 mod carry;
+mod code;
 mod triggers;
 
 pub use carry::{Carried, NotCarried, function};

@@ -1,6 +1,6 @@
 //! What two gateways say to each other. JSON over the HTTP of either; lines of JSON where it goes on.
 
-use crate::function::{Isolation, Pull, Resources};
+use crate::function::{FileSpec, Isolation, Pull, Resources};
 use crate::sites::{PodSpec, StartError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,6 +120,9 @@ pub struct PodOrder {
     /// Names of secrets that the peer has.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// Files that a container finds and can only read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
     /// Whether a container gets a root that cannot be written.
     #[serde(default)]
     pub read_only_root: bool,
@@ -162,6 +165,7 @@ impl PodOrder {
             pull: spec.pull,
             env,
             secrets: spec.secrets.clone(),
+            files: spec.files.clone(),
             read_only_root: spec.read_only_root,
             resources: spec.resources.clone(),
             isolation: spec.isolation,
@@ -194,6 +198,7 @@ impl PodOrder {
             pull: self.pull,
             env,
             secrets: self.secrets,
+            files: self.files,
             read_only_root: self.read_only_root,
             resources: self.resources,
             gpus: gpus.max(asked),
@@ -330,6 +335,11 @@ mod tests {
         let spec = PodSpec {
             function: "f".to_owned(),
             command: vec!["x".to_owned()],
+            files: vec![FileSpec {
+                path: "/a".to_owned(),
+                text: None,
+                base64: Some("AP8=".to_owned()),
+            }],
             env: text(&[
                 ("A", "1"),
                 (env::THREADS, "9"),
@@ -344,6 +354,7 @@ mod tests {
         let order: PodOrder = serde_json::from_str(&json).expect("reads");
         let there = order.spec("p".to_owned(), text(&[(env::THREADS, "2")]), 1);
         assert_eq!((there.gpus, &*there.runtime), (1, "gpu1"));
+        assert_eq!(there.files, spec.files);
         assert_eq!(there.ready_timeout, Duration::from_secs(7));
         assert_eq!(
             there.env,

@@ -139,6 +139,7 @@ fn resolve(gateway: &Gateway, order: PodOrder) -> Result<(Arc<dyn Site>, PodSpec
     };
     // Folders and files are named by it.
     crate::function::check_name(&order.function)
+        .and_then(|()| crate::function::check_files(&order.files))
         .map_err(|error| Failure::new(400, "function_invalid", error.to_string()))?;
     // Its own, whatever the client calls it: logs and containers are named so.
     let tail = new_id();

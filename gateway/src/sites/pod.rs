@@ -1,6 +1,6 @@
 //! What a site is told of a pod, and what it tells of one.
 
-use crate::function::{Isolation, Pull, Resources};
+use crate::function::{FileSpec, Isolation, Pull, Resources};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct PodSpec {
     pub env: BTreeMap<String, String>,
     /// Names of the secrets that it finds as files.
     pub secrets: Vec<String>,
+    /// Files that a container finds and can only read.
+    pub files: Vec<FileSpec>,
     /// Whether a container gets a root that cannot be written.
     pub read_only_root: bool,
     /// What it needs of memory and CPU.

@@ -10,7 +10,7 @@ use bollard::models::{
     MountType,
 };
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is kept of a container's output: two files of this size.
 const LOG_SIZE: &str = "8m";
@@ -24,28 +24,42 @@ pub(super) struct Place<'a> {
     pub(super) config: &'a DockerConfig,
 }
 
+/// What was laid out for a pod on this machine.
+#[derive(Debug, Default)]
+pub(super) struct LaidOut {
+    /// The folder of its secrets, where it has any.
+    pub(super) secrets: Option<PathBuf>,
+    /// Its files, in their order.
+    pub(super) files: Vec<PathBuf>,
+}
+
 /// The container of a pod. It gets no socket, no capability and no way to more privileges; nothing is
-/// mounted but its secrets.
+/// mounted but its secrets and files.
 pub(super) fn body(
     spec: &PodSpec,
     image: &Reference,
-    secrets: Option<&Path>,
+    laid: &LaidOut,
     place: Place<'_>,
 ) -> ContainerCreateBody {
     let mut env: Vec<String> = spec.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let mut add = |key: &str, value: &str| env.push(format!("{key}={value}"));
     add(stoic_protocol::env::PORT, &spec.port.to_string());
     add(stoic_protocol::env::HOST, "0.0.0.0");
-    if secrets.is_some() {
+    if laid.secrets.is_some() {
         add(stoic_protocol::env::SECRETS, IN_CONTAINERS);
     }
-    let mount = |folder: &Path| Mount {
-        target: Some(IN_CONTAINERS.to_owned()),
-        source: Some(folder.display().to_string()),
+    let mount = |source: &Path, target: &str| Mount {
+        target: Some(target.to_owned()),
+        source: Some(source.display().to_string()),
         typ: Some(MountType::BIND),
         read_only: Some(true),
         ..Mount::default()
     };
+    let secrets = laid.secrets.iter();
+    let mut mounts: Vec<Mount> = secrets.map(|path| mount(path, IN_CONTAINERS)).collect();
+    // One by one: what the image has beside them stays.
+    let files = laid.files.iter().zip(&spec.files);
+    mounts.extend(files.map(|(path, file)| mount(path, &file.path)));
     let resources = spec.resources.as_ref();
     let memory = resources
         .and_then(|r| r.memory)
@@ -69,7 +83,7 @@ pub(super) fn body(
         tmpfs: spec
             .read_only_root
             .then(|| HashMap::from([("/tmp".to_owned(), tmp)])),
-        mounts: secrets.map(|folder| vec![mount(folder)]),
+        mounts: (!mounts.is_empty()).then_some(mounts),
         device_requests: (spec.gpus > 0).then(|| {
             vec![DeviceRequest {
                 count: Some(i64::from(spec.gpus)),
@@ -101,7 +115,7 @@ pub(super) fn body(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::Resources;
+    use crate::function::{FileSpec, Resources};
     use bytesize::ByteSize;
 
     #[test]
@@ -111,6 +125,11 @@ mod tests {
             port: 9000,
             gpus: 2,
             read_only_root: true,
+            files: vec![FileSpec {
+                path: "/kubeless/a.py".to_owned(),
+                text: Some(String::new()),
+                base64: None,
+            }],
             resources: Some(Resources {
                 cpu: Some(0.5),
                 memory: Some(ByteSize::mib(64)),
@@ -126,7 +145,11 @@ mod tests {
             network: "n",
             config: &config,
         };
-        let body = body(&spec, &image, Some(Path::new("/data/pods/p")), place);
+        let laid = LaidOut {
+            secrets: Some(PathBuf::from("/data/pods/p/secrets")),
+            files: vec![PathBuf::from("/data/pods/p/files/0")],
+        };
+        let body = body(&spec, &image, &laid, place);
         let host = body.host_config.expect("is there");
         assert_eq!(host.memory, Some(64 << 20));
         assert_eq!(host.memory_swap, Some(64 << 20));
@@ -136,8 +159,10 @@ mod tests {
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.privileged, None);
         assert_eq!(host.binds, None);
-        let mounts = host.mounts.expect("secrets");
-        assert!(mounts.len() == 1 && mounts[0].read_only == Some(true));
+        let mounts = host.mounts.expect("secrets and a file");
+        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+        let targets: Vec<_> = mounts.iter().filter_map(|m| m.target.as_deref()).collect();
+        assert_eq!(targets, [IN_CONTAINERS, "/kubeless/a.py"]);
         assert_eq!(host.device_requests.expect("GPUs")[0].count, Some(2));
         let env = body.env.expect("is there");
         assert!(env.contains(&"PORT=9000".to_owned()));

@@ -4,7 +4,7 @@
 
 use super::Inner;
 use super::connect::{said, status};
-use super::create::{Place, body};
+use super::create::{LaidOut, Place, body};
 use super::image::{Newest, engine_error};
 use super::reference::Reference;
 use crate::sites::{
@@ -151,20 +151,14 @@ impl Inner {
     ) -> Result<Result<Made, Error>, StartError> {
         let stopping = || StartError::Refused("the gateway is stopping".to_owned());
         let name = format!("stoic-{}-{:08x}", spec.name, rand::rng().random::<u32>());
-        let secrets = match spec.secrets.is_empty() {
-            true => None,
-            false => {
-                let laid = self.secrets.lay_out(&self.name, &name, &spec.secrets, true);
-                Some(laid.map_err(|e| StartError::Refused(format!("secrets: {e}")))?)
-            }
-        };
+        let laid = self.lay_out(spec, &name)?;
         let place = Place {
             gateway_id: &self.gateway_id,
             site: &self.name,
             network: &self.network.name,
             config: &self.config,
         };
-        let body = body(spec, image, secrets.as_deref(), place);
+        let body = body(spec, image, &laid, place);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let memory = spec.resources.as_ref().and_then(|r| r.memory);
         let (inner, pod) = (Arc::clone(self), spec.name.clone());
@@ -193,6 +187,24 @@ impl Inner {
             let _ = answer.send(made);
         });
         asked.await.ok().flatten().ok_or_else(stopping)
+    }
+
+    /// Lays out what the container of this name finds as files.
+    fn lay_out(&self, spec: &PodSpec, name: &str) -> Result<LaidOut, StartError> {
+        let mut laid = LaidOut::default();
+        if !spec.secrets.is_empty() {
+            let secrets = self.secrets.lay_out(&self.name, name, &spec.secrets, true);
+            let refused = |e| StartError::Refused(format!("secrets: {e}"));
+            laid.secrets = Some(secrets.map_err(refused)?);
+        }
+        if !spec.files.is_empty() {
+            let files = self.secrets.lay_out_files(&self.name, name, &spec.files);
+            laid.files = files.map_err(|e| {
+                self.secrets.clear(&self.name, name);
+                StartError::Refused(format!("files: {e}"))
+            })?;
+        }
+        Ok(laid)
     }
 
     /// Starts what was made and waits until it answers; gives its address and the id of its image.

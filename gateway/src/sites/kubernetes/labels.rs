@@ -12,6 +12,8 @@ const GATEWAY: &str = "stoic.dev/gateway";
 const SITE: &str = "stoic.dev/site";
 /// Function that it serves.
 pub(super) const FUNCTION: &str = "stoic.dev/function";
+/// The same as kubeless' command line has it: its `logs` finds a function's pods by this label.
+const OF_KUBELESS: &str = "function";
 /// Version of that function.
 pub(super) const VERSION: &str = "stoic.dev/version";
 /// Runtime that it belongs to.
@@ -42,6 +44,7 @@ pub(super) fn of(
         (GATEWAY, gateway),
         (SITE, site),
         (FUNCTION, &spec.function),
+        (OF_KUBELESS, &spec.function),
         (VERSION, &spec.version),
         (RUNTIME, &spec.runtime),
     ]));

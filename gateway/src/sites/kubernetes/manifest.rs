@@ -1,7 +1,6 @@
 //! What a pod is: its limits and what it may not do.
 
 use super::labels;
-use super::status::CONTAINER;
 use crate::config::{ImagePullPolicy, KubernetesConfig};
 use crate::function::Pull;
 use crate::secrets::IN_CONTAINERS;
@@ -14,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Volume with the pod's secrets.
 const SECRETS: &str = "secrets";
+/// Volume with the pod's files.
+const FILES: &str = "files";
 /// Volume at `/tmp`.
 const TMP: &str = "tmp";
 
@@ -28,7 +29,7 @@ pub(super) struct Place<'a> {
 }
 
 /// The object of a pod. It keeps to the restricted pod security standard, gets no token of the API, and
-/// nothing is mounted but its secrets and an empty `/tmp` where its root cannot be written.
+/// nothing is mounted but its secrets, its files and an empty `/tmp` where its root cannot be written.
 pub(super) fn pod(name: &str, image: &str, spec: &PodSpec, place: Place<'_>) -> core::Pod {
     let config = place.config;
     let own = config.of_runtime(&spec.runtime);
@@ -126,8 +127,19 @@ fn container(
     if !spec.secrets.is_empty() {
         mount(SECRETS, IN_CONTAINERS, true);
     }
+    // One by one: what the image has beside them stays.
+    for (n, file) in spec.files.iter().enumerate() {
+        mounts.push(core::VolumeMount {
+            name: FILES.to_owned(),
+            mount_path: file.path.clone(),
+            sub_path: Some(n.to_string()),
+            read_only: Some(true),
+            ..core::VolumeMount::default()
+        });
+    }
     core::Container {
-        name: CONTAINER.to_owned(),
+        // As kubeless had it: its `logs` asks for the container of this name.
+        name: spec.function.clone(),
         image: Some(image.to_owned()),
         image_pull_policy: Some(pull.name().to_owned()),
         args: (!spec.args.is_empty())
@@ -197,21 +209,48 @@ fn volumes(name: &str, spec: &PodSpec, config: &KubernetesConfig) -> Vec<core::V
             ..core::Volume::default()
         });
     }
-    if !spec.secrets.is_empty() {
+    // Both are parts of one Secret, which is made for the pod.
+    let mut part = |volume: &str, items: Vec<core::KeyToPath>| {
+        if items.is_empty() {
+            return;
+        }
         volumes.push(core::Volume {
-            name: SECRETS.to_owned(),
+            name: volume.to_owned(),
             secret: Some(core::SecretVolumeSource {
                 secret_name: Some(name.to_owned()),
                 default_mode: Some(0o444),
+                items: Some(items),
                 ..core::SecretVolumeSource::default()
             }),
             ..core::Volume::default()
         });
-    }
+    };
+    let item = |key: String, path: String| core::KeyToPath {
+        key,
+        path,
+        mode: None,
+    };
+    let secrets = spec.secrets.iter();
+    part(
+        SECRETS,
+        secrets
+            .map(|name| item(name.clone(), name.clone()))
+            .collect(),
+    );
+    let files = 0..spec.files.len();
+    part(
+        FILES,
+        files.map(|n| item(file_key(n), n.to_string())).collect(),
+    );
     volumes
 }
 
-/// The secrets of a pod that was made: they go when it goes.
+/// The key of a file in the pod's Secret. No secret of ours is called so: their names begin with no dot.
+pub(super) fn file_key(n: usize) -> String {
+    format!(".file-{n}")
+}
+
+/// The secrets and files of a pod that was made: they go when it goes.
 pub(super) fn secret(made: &core::Pod, files: Vec<(String, Vec<u8>)>) -> core::Secret {
     let name = made.metadata.name.clone().unwrap_or_default();
     let owner = OwnerReference {
@@ -243,7 +282,7 @@ pub(super) fn secret(made: &core::Pod, files: Vec<(String, Vec<u8>)>) -> core::S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::Resources;
+    use crate::function::{FileSpec, Resources};
     use bytesize::ByteSize;
 
     fn made(spec: &PodSpec, config: &KubernetesConfig) -> core::Pod {
@@ -265,6 +304,11 @@ mod tests {
             gpus: 2,
             read_only_root: true,
             secrets: vec!["key".to_owned()],
+            files: vec![FileSpec {
+                path: "/kubeless/a.py".to_owned(),
+                text: Some("code".to_owned()),
+                base64: None,
+            }],
             env: BTreeMap::from([("A".to_owned(), "$(PORT)".to_owned())]),
             resources: Some(Resources {
                 cpu: Some(0.5),
@@ -298,6 +342,16 @@ mod tests {
         assert_eq!(container["env"][0]["value"], "$$(PORT)");
         assert_eq!(container["volumeMounts"][1]["mountPath"], IN_CONTAINERS);
         assert_eq!(pod["volumes"][1]["secret"]["secretName"], "stoic-p-1");
+        let file = &container["volumeMounts"][2];
+        assert_eq!(file["mountPath"], "/kubeless/a.py");
+        assert_eq!(file["subPath"], "0");
+        assert_eq!(file["readOnly"], true);
+        let items = |n: usize| pod["volumes"][n]["secret"]["items"].clone();
+        assert_eq!(items(1), serde_json::json!([{"key": "key", "path": "key"}]));
+        assert_eq!(
+            items(2),
+            serde_json::json!([{"key": ".file-0", "path": "0"}])
+        );
         let secret = secret(&made, vec![("key".to_owned(), b"very secret".to_vec())]);
         assert_eq!(
             secret.metadata.owner_references.expect("owned")[0].kind,

@@ -155,7 +155,12 @@ impl Inner {
             return Err(stopping());
         }
         let files = self.secrets.read(&spec.secrets);
-        let files = files.map_err(|e| StartError::Refused(format!("secrets: {e}")))?;
+        let mut files = files.map_err(|e| StartError::Refused(format!("secrets: {e}")))?;
+        for (n, file) in spec.files.iter().enumerate() {
+            let bytes = file.bytes();
+            let bytes = bytes.map_err(|e| StartError::Refused(e.to_string()))?;
+            files.push((manifest::file_key(n), bytes));
+        }
         let name = format!("stoic-{}-{:08x}", spec.name, rand::rng().random::<u32>());
         let body = manifest::pod(&name, image, spec, self.place());
         let memory = spec.resources.as_ref().and_then(|r| r.memory);
@@ -216,7 +221,7 @@ impl Inner {
             Err(error) if error.status == Some(409) => Ok(()),
             Err(error) => {
                 self.delete(name, Duration::ZERO).await;
-                Err(error.into_start_error("the pod's secrets"))
+                Err(error.into_start_error("the pod's secrets and files"))
             }
         }
     }

@@ -1,11 +1,10 @@
 //! The status of a pod, read into what a site has to know of it. Pure: words of Kubernetes in, ours out.
 
+use super::labels;
 use crate::sites::StartError;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use std::net::IpAddr;
 
-/// Name of the one container of our pods.
-pub(super) const CONTAINER: &str = "function";
 /// Words of a pull that may go well at the next try: the registry, or the way to it, has trouble.
 const PASSING: [&str; 12] = [
     "connection refused",
@@ -68,15 +67,18 @@ impl Seen {
         };
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled");
+        // Clusters may add containers of their own; ours is called as its function.
+        let labels = pod.metadata.labels.as_ref();
+        let ours = labels.and_then(|labels| labels.get(labels::FUNCTION));
         let image = pod.spec.as_ref().and_then(|spec| {
-            let container = spec.containers.iter().find(|c| c.name == CONTAINER)?;
+            let container = spec.containers.iter().find(|c| Some(&c.name) == ours)?;
             container.image.as_deref()
         });
         let container = status
             .container_statuses
             .iter()
             .flatten()
-            .find(|container| container.name == CONTAINER);
+            .find(|container| Some(&container.name) == ours);
         let state = container.and_then(|container| container.state.as_ref());
         let waiting = state.and_then(|state| state.waiting.as_ref());
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
@@ -216,8 +218,8 @@ mod tests {
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": "p"},
-            "spec": {"containers": [{"name": CONTAINER, "image": "r/a:1"}]},
+            "metadata": {"name": "p", "labels": {"stoic.dev/function": "f"}},
+            "spec": {"containers": [{"name": "f", "image": "r/a:1"}]},
             "status": status,
         });
         Seen::of(&serde_json::from_value(pod).expect("a pod"), Some(64 << 20))
@@ -225,7 +227,7 @@ mod tests {
 
     fn container(state: Value) -> Value {
         json!([{
-            "name": CONTAINER, "image": "r/a:1", "imageID": "r/a@sha256:00", "ready": false,
+            "name": "f", "image": "r/a:1", "imageID": "r/a@sha256:00", "ready": false,
             "restartCount": 0, "state": state,
         }])
     }

@@ -84,6 +84,7 @@ impl ProcessSite {
     }
 
     fn check_pod(&self, spec: &PodSpec) -> Result<(), StartError> {
+        check_files(spec)?;
         let path = self.launcher.executable(&spec.command)?;
         if spec.isolation == Isolation::Invocation
             && !Executable::at(&path).is_ok_and(|executable| executable.is_of_the_sdk())
@@ -97,6 +98,7 @@ impl ProcessSite {
     }
 
     async fn start_pod(&self, spec: PodSpec) -> Result<StartedPod, StartError> {
+        check_files(&spec)?;
         self.launcher.executable(&spec.command)?;
         let delay = self
             .delays
@@ -340,6 +342,17 @@ impl ProcessSite {
             mark,
             folder: folder.display().to_string(),
         }))
+    }
+}
+
+/// Refuses files at places of their own choice: a process shares the machine's.
+fn check_files(spec: &PodSpec) -> Result<(), StartError> {
+    match spec.files.first() {
+        None => Ok(()),
+        Some(file) => Err(StartError::Refused(format!(
+            "spec.files: `{}` cannot be put into a process, runtime `{}` has no containers: name in spec.runtimes those that have, or leave the files away",
+            file.path, spec.runtime
+        ))),
     }
 }
 
