@@ -334,6 +334,12 @@ fn a_deployment_of_somebody_elses_is_left_alone() {
         namespace.kubectl(&shown).is_empty()
     });
     assert_eq!(namespace.get("deployment", "hi")["spec"], before);
+
+    // It goes in the end, and the name is free.
+    namespace.apply(&deployed(&namespace.name, &image));
+    namespace.wait(THEIRS, "hi", "Ready", Duration::from_secs(30));
+    namespace.kubectl(&["delete", "deployment", "hi"]);
+    until("the name is taken", || counted(&namespace).is_some());
 }
 
 #[test]

@@ -530,13 +530,15 @@ impl Gateway {
         self.history.measured(measurement.clone());
     }
 
-    /// Records an invocation that several runtimes shared: none of its times are those of one of them,
-    /// so that the models learn nothing from it.
+    /// Records an invocation that several runtimes shared: none of its times are those of one of them, so that the
+    /// models of runtimes learn nothing from it, but what sharing costs is learned.
     pub fn record_shared(&self, deployed: &Deployed, measurement: &Measurement) {
         if measurement.outcome == "ok" {
             let name = deployed.function.name();
             let start = &measurement.start;
             self.metrics.shared(name, &measurement.runtime, start);
+            self.teacher
+                .tell(Lesson::Measured(Box::new(measurement.clone())));
         }
         self.history.measured(measurement.clone());
     }

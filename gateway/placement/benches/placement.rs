@@ -174,6 +174,7 @@ fn auto_over_four_runtimes(bencher: Bencher<'_, '_>) {
         edge: runtime == "edge",
         estimate: if runtime == "edge" { &here } else { &cloud },
         start_s: 13.0,
+        sharing: cooperative::Sharing::default(),
         units: 1,
         price_per_s: 0.0,
     });

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`Division`] | who works which items now: chunks, staging, the tail, failures |
 //! | [`Course`], [`predict()`], [`finish()`] | how long it will take, and the least it can take |
+//! | [`Sharing`] | what it took beyond that, learned |
 //!
 //! ```
 //! use stoic_placement::cooperative::{Division, End, Side};
@@ -25,6 +26,8 @@
 mod division;
 mod fluid;
 mod ranges;
+mod sharing;
 
 pub use division::{Division, End, Side};
 pub use fluid::{Course, finish, predict, worked_by};
+pub use sharing::{Sharing, SharingHistory};

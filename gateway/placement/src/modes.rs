@@ -59,6 +59,8 @@ pub struct Place<'a> {
     /// Seconds of its processing that are spent before the first item (the
     /// fitted line's intercept), zero when unknown.
     pub start_s: f64,
+    /// What sharing a batch between the edge and it costs beyond the fluid view.
+    pub sharing: cooperative::Sharing,
     /// GPUs, or how much a second of it counts for; at least one.
     pub units: u32,
     /// Price per second of it.
@@ -321,7 +323,13 @@ pub fn cooperative_with(places: &[Place<'_>], edge: usize, clouds: &[usize], ite
         .filter_map(|&index| places.get(index))
         .map(|place| course(place, place.wait(), items))
         .collect();
-    cooperative::predict(items as f64, &all)
+    let fluid = cooperative::predict(items as f64, &all);
+    match clouds {
+        [cloud] => places
+            .get(*cloud)
+            .map_or(fluid, |place| place.sharing.of(&fluid)),
+        _ => fluid,
+    }
 }
 
 fn course(place: &Place<'_>, wait: Part, items: usize) -> (Part, Part, f64, f64) {
@@ -420,6 +428,7 @@ mod tests {
             edge,
             estimate,
             start_s: 10.0,
+            sharing: cooperative::Sharing::default(),
             units: 1,
             price_per_s: 0.0,
         }

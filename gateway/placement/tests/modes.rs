@@ -8,7 +8,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use stoic_placement::account::Entry;
 use stoic_placement::availability::{Action, Event, ProbeConfig, Standing, Watch};
-use stoic_placement::cooperative::{Division, End, Side};
+use stoic_placement::cooperative::{Division, End, Sharing, Side};
 use stoic_placement::goal::{CHANCE_NOISE, chances};
 use stoic_placement::hedge::{Budget, Contender, plan};
 use stoic_placement::modes::{Kind, Place, Spending, Work, auto};
@@ -513,7 +513,7 @@ proptest! {
         let places: Vec<Place<'_>> = all.iter().zip(NAMES).enumerate()
             .map(|(index, ((available, estimate, start_s, price), runtime))| Place {
                 runtime, available: *available, edge: index == edge, estimate,
-                start_s: *start_s, units: 1, price_per_s: *price,
+                start_s: *start_s, sharing: Sharing::default(), units: 1, price_per_s: *price,
             })
             .collect();
         let work = Work { items, divisible, repeatable };

@@ -29,6 +29,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// Between two looks whether the pods of a deleted function are gone.
 const GONE_EVERY: Duration = Duration::from_millis(100);
+/// Wait before a Service or a Deployment that could not be kept is tried for again: whoever had its name may be
+/// gone, the API server back.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// Longest wait for an answer of the API server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -74,6 +77,10 @@ pub(super) struct Keeper {
     looks: u32,
     /// Why they are not, where that was told.
     uncounted: Option<String>,
+    /// Why no Service leads to them, where that was told.
+    unserved: Option<String>,
+    /// When either is tried for again.
+    again: Option<Instant>,
     /// Whether its pods are gone, and the cluster may delete it.
     releasing: bool,
 }
@@ -139,6 +146,8 @@ impl Keeper {
             counted: Counted::Unknown,
             looks: 0,
             uncounted: None,
+            unserved: None,
+            again: None,
             releasing: false,
         }
     }
@@ -193,6 +202,15 @@ impl Keeper {
                     self.counted = Counted::Unknown;
                 }
                 Turn::Look => self.mind_the_owner(),
+                Turn::Again => {
+                    self.again = None;
+                    if self.unserved.is_some() {
+                        self.service = None;
+                    }
+                    if self.uncounted.is_some() {
+                        self.counted = Counted::Unknown;
+                    }
+                }
                 Turn::Ended => return,
             }
             self.report().await;
@@ -213,6 +231,7 @@ impl Keeper {
             done = deployed => Turn::Deployed(done),
             () = at(self.retry) => Turn::Retry,
             () = at(self.write_at) => Turn::Look,
+            () = at(self.again) => Turn::Again,
             () = self.nudge.notified() => Turn::Look,
             changed = leads.changed() => changed.map_or(Turn::Ended, |()| Turn::Leads),
         }
@@ -383,12 +402,17 @@ impl Keeper {
         if !wanted || !self.shared.in_cluster || self.service == Some(self.port) {
             return;
         }
-        // Once for each port: what is refused now is refused the next time.
         self.service = Some(self.port);
         let reporter = &self.shared.reporter;
-        if let Err(error) = in_time(reporter.serve(self.kind, object, self.port)).await {
-            warn!(function = %self.name, "it has no Service of its own: {error}");
+        let done = in_time(reporter.serve(self.kind, object, self.port)).await;
+        let error = done.err();
+        if let Some(error) = &error {
+            if self.unserved.as_ref() != Some(error) {
+                warn!(function = %self.name, "it has no Service of its own: {error}");
+            }
+            self.again = Some(Instant::now() + KEEP_AGAIN);
         }
+        self.unserved = error;
     }
 
     /// Whether this replica is to keep what a kind has in the cluster beside its pods.
@@ -439,6 +463,7 @@ impl Keeper {
                     warn!(function = %self.name, "`kubeless function ls` does not show it as ready: {error}");
                 }
                 (self.counted, self.uncounted) = (these, Some(error));
+                self.again = Some(Instant::now() + KEEP_AGAIN);
             }
         }
         self.looks = 0;
@@ -517,6 +542,7 @@ enum Turn {
     Deployed(Result<Arc<Deployed>, Failure>),
     Retry,
     Look,
+    Again,
     Leads,
     Ended,
 }

@@ -131,6 +131,10 @@ pub struct Measurement {
     /// 50 % interval of it; told to the learner, not stored.
     #[serde(skip)]
     pub predicted_50: Option<(f64, f64)>,
+    /// What the fluid view said of a batch that two runtimes shared, in seconds: what sharing costs beyond it is
+    /// learned. Stored, not shown.
+    #[serde(skip)]
+    pub fluid_s: Option<f64>,
     /// What was measured.
     pub actual: Parts,
     /// `ok`, or the code of the error.

@@ -18,15 +18,15 @@ pub(super) fn insert_measurement(
         "INSERT INTO measurements (invocation, at, function, version, action, runtime, site, mode, items, bytes, start, \
          pred_queueing, pred_transfer, pred_deployment, pred_processing, pred_low90, pred_high90, \
          act_queueing, act_transfer, act_deployment, act_processing, outcome, model, emulated, \
-         items_by, cloud_runtime, cloud_saved, cloud_lost, cloud_used) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
+         items_by, cloud_runtime, cloud_saved, cloud_lost, cloud_used, fluid) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
     )?.execute(params![
         m.invocation, m.at, m.function, m.version, m.action, m.runtime, m.site, m.mode, int(m.items), int(m.bytes), m.start,
         predicted(|p| p.queueing), predicted(|p| p.transfer), predicted(|p| p.deployment), predicted(|p| p.processing),
         m.predicted_90.map(|i| i.0), m.predicted_90.map(|i| i.1),
         m.actual.queueing, m.actual.transfer, m.actual.deployment, m.actual.processing, m.outcome, m.model, m.emulated,
         serde_json::to_string(&m.items_by).unwrap_or_default(), race.map(|r| &r.runtime),
-        raced(|r| r.saved_s), raced(|r| r.lost_s), raced(|r| r.used_s)
+        raced(|r| r.saved_s), raced(|r| r.lost_s), raced(|r| r.used_s), m.fluid_s
     ])?;
     keep_newest(transaction, "measurements")
 }
@@ -75,6 +75,7 @@ pub(super) fn measurement(row: &Row<'_>) -> rusqlite::Result<Measurement> {
         predicted,
         predicted_90,
         predicted_50: None,
+        fluid_s: row.get("fluid")?,
         actual: Parts {
             queueing: row.get("act_queueing")?,
             transfer: row.get("act_transfer")?,

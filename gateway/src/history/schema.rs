@@ -79,6 +79,8 @@ const MIGRATIONS: &[&str] = &["
         name TEXT PRIMARY KEY, hash BLOB NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL,
         expires REAL, rate TEXT
     ) STRICT;
+", "
+    ALTER TABLE measurements ADD COLUMN fluid REAL;
 "];
 
 /// Brings the database to the newest schema.

@@ -129,14 +129,28 @@ fn share(
 }
 
 /// The expected time of a batch that two places share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Together {
+    /// As predicted.
+    pub(super) part: Part,
+    /// By the fluid view alone, where it knows.
+    pub(super) fluid_s: Option<f64>,
+}
+
+/// The expected time of a batch that the edge and a place in the cloud share.
 pub(super) fn shared(
     gateway: &Gateway,
     job: &BatchJob,
-    places: [&Placed; 2],
+    [edge, cloud]: [&Placed; 2],
     staged: &Staged,
-) -> Part {
-    let places = places.map(|placed| share(gateway, job, placed, staged));
-    cooperative::predict(staged.items as f64, &places)
+) -> Together {
+    let places = [edge, cloud].map(|placed| share(gateway, job, placed, staged));
+    let fluid = cooperative::predict(staged.items as f64, &places);
+    let models = job.deployed.models();
+    Together {
+        part: models.sharing(&job.action, cloud.runtime).of(&fluid),
+        fluid_s: fluid.known.then_some(fluid.mean),
+    }
 }
 
 /// Whether the batch can be divided among pods.

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+use stoic_placement::cooperative::SharingHistory;
 use stoic_placement::{
     Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, DeploymentSample, Interval,
     LinkConfig, Part, ProcessingConfig, ProcessingHistory, ProcessingModel, Regime,
@@ -85,6 +86,8 @@ struct Link {
 struct VersionHistories {
     /// By action, then by runtime.
     actions: HashMap<String, Vec<ActionHistory>>,
+    /// By action, then by the runtime away from home.
+    shared: HashMap<String, Vec<SharingHistory>>,
     /// By runtime.
     deployments: Vec<DeploymentRecords>,
     models: FunctionModels,
@@ -369,11 +372,49 @@ impl Learner {
             .run_features(runtime, m.items as f64, m.bytes as f64, m.start == "cold")
     }
 
+    /// Learns what a batch that two runtimes shared took beyond the fluid view.
+    fn learn_shared(&mut self, m: &Measurement) -> bool {
+        let Some(fluid_s) = m.fluid_s.filter(|_| m.outcome == "ok") else {
+            return false;
+        };
+        let worked = m.items_by.iter().filter(|(_, items)| **items > 0);
+        let worked: Option<Vec<usize>> = worked
+            .map(|(name, _)| self.scheduler.runtime(name))
+            .collect();
+        // Where one side did all of it there was nothing shared, or the other side broke.
+        let Some(&[one, other]) = worked.as_deref() else {
+            return false;
+        };
+        let runtimes = self.scheduler.runtimes();
+        let away = if runtimes[one].remote { one } else { other };
+        let count = runtimes.len();
+        let given = given(m);
+        if let Some(given) = &given {
+            let calibrator = self.calibrators.entry(m.function.clone()).or_default();
+            calibrator.observe_part(given, m.actual.response());
+        }
+        let version = self.version(&m.function, &m.version);
+        if version.shared.len() >= ACTIONS && !version.shared.contains_key(&m.action) {
+            return false;
+        }
+        let histories = version.shared.entry(m.action.clone());
+        let histories = histories.or_insert_with(|| vec![SharingHistory::default(); count]);
+        if !histories[away].observe(fluid_s, m.actual.response()) {
+            return false;
+        }
+        let fits = histories.iter().map(SharingHistory::fit).collect();
+        version.models.sharing.insert(m.action.clone(), fits);
+        true
+    }
+
     fn learn_run(&mut self, m: &Measurement) -> bool {
+        if !m.items_by.is_empty() {
+            return self.learn_shared(m);
+        }
         let Some(runtime) = self
             .scheduler
             .runtime(&m.runtime)
-            .filter(|_| m.outcome == "ok" && m.items_by.is_empty())
+            .filter(|_| m.outcome == "ok")
         else {
             return false;
         };

@@ -3,6 +3,7 @@
 use super::RecentAccuracy;
 use std::collections::HashMap;
 use std::sync::Arc;
+use stoic_placement::cooperative::Sharing;
 use stoic_placement::{DeploymentModel, ProcessingModel, ResponseCalibrator};
 
 /// Fitted models by runtime index. Immutable; a new fit is a new value.
@@ -12,6 +13,8 @@ pub struct FunctionModels {
     pub processing: HashMap<String, Vec<ProcessingModel>>,
     /// Deployment time by runtime.
     pub deployment: Vec<DeploymentModel>,
+    /// What sharing a batch with a runtime costs, by action, then by runtime.
+    pub sharing: HashMap<String, Vec<Sharing>>,
     /// Holds the coverage of the function's response times.
     pub calibrator: ResponseCalibrator,
     /// How well they did lately.
@@ -46,5 +49,13 @@ impl FunctionModels {
             .get(action)?
             .get(runtime)
             .filter(|model| model.points() > 0)
+    }
+
+    /// What sharing a batch of an action between the edge and a runtime costs beyond the fluid view.
+    #[must_use]
+    pub fn sharing(&self, action: &str, runtime: usize) -> Sharing {
+        let of = self.sharing.get(action);
+        of.and_then(|all| all.get(runtime).copied())
+            .unwrap_or_default()
     }
 }

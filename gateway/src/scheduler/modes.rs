@@ -59,6 +59,7 @@ impl Scheduler {
                     edge: !info.remote,
                     estimate: &c.estimate,
                     start_s: self.start_s(deployed, ask.action, c.runtime),
+                    sharing: deployed.models().sharing(ask.action, c.runtime),
                     units: info.gpus.max(1),
                     price_per_s: info.price.unwrap_or(0.0),
                 }

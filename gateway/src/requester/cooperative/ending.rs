@@ -2,6 +2,7 @@
 //! and learned of it.
 
 use super::super::batch::{BatchAnswer, Failed, race};
+use super::super::places::Together;
 use super::super::pod::Done;
 use super::super::{emulated, loser, places, single};
 use super::merge;
@@ -11,7 +12,6 @@ use crate::failure::Failure;
 use crate::history::{Measurement, Parts as Seconds};
 use crate::pods::Start;
 use futures_util::stream::FuturesUnordered;
-use stoic_placement::Part;
 use stoic_placement::account::Account;
 use tracing::info;
 
@@ -20,7 +20,7 @@ impl Shared<'_> {
     pub(super) async fn finish(
         mut self,
         worked_s: f64,
-        predicted: Part,
+        together: Together,
     ) -> Result<BatchAnswer, Failed> {
         // Dropping what is under way stops it.
         self.under = FuturesUnordered::new();
@@ -56,10 +56,10 @@ impl Shared<'_> {
             let keys = side.pieces.iter().map(|p| p.key.clone()).collect();
             single::clear(self.gateway, &side.site, keys);
         }
-        Ok(self.answer(worked_s, total_s, predicted, merged))
+        Ok(self.answer(worked_s, total_s, together, merged))
     }
 
-    fn answer(&self, worked_s: f64, total_s: f64, predicted: Part, merged: Done) -> BatchAnswer {
+    fn answer(&self, worked_s: f64, total_s: f64, together: Together, merged: Done) -> BatchAnswer {
         let counted: Vec<usize> = (0..self.sides.len())
             .map(|side| self.division.counted(side))
             .collect();
@@ -92,6 +92,8 @@ impl Shared<'_> {
             Start::Warm => m.actual.queueing = waited_s,
         }
         m.actual.processing = total_s - waited_s;
+        let predicted = together.part;
+        m.fluid_s = together.fluid_s;
         m.predicted = predicted.known.then(|| Seconds {
             processing: predicted.mean,
             ..Seconds::default()

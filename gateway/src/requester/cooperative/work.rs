@@ -67,7 +67,8 @@ pub(in super::super) async fn run(
             return Err(Failure::new(503, "runtime_unavailable", detail).into());
         }
     };
-    let predicted = places::shared(gateway, job, [&edge, &cloud], staged);
+    let together = places::shared(gateway, job, [&edge, &cloud], staged);
+    let predicted = together.part;
     for placed in [&edge, &cloud] {
         let info = &gateway.scheduler.runtimes()[placed.runtime];
         events.tell(|| Event::Placed {
@@ -124,7 +125,7 @@ pub(in super::super) async fn run(
         shared.check().map_err(|failed| *failed)?;
     }
     let worked_s = shared.now();
-    let answer = shared.finish(worked_s, predicted).await?;
+    let answer = shared.finish(worked_s, together).await?;
     Ok(answer)
 }
 

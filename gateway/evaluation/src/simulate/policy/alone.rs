@@ -1,6 +1,7 @@
 //! Policies that give the whole batch to one runtime, and what they do when it fails: it is placed again, without the
 //! runtimes that failed.
 
+use stoic_placement::cooperative::Sharing;
 use stoic_placement::hedge::{Coming, Keep, first_up};
 use stoic_placement::modes::{Place, plan_of};
 use stoic_placement::{Candidate, Estimate, Margin, Mode, Part, Running, chance, choose, sum};
@@ -146,6 +147,8 @@ pub(super) fn places<'a>(scene: &'a Scene<'_>, estimates: &'a [Estimate]) -> Vec
                 .processing(runtime)
                 .line()
                 .map_or(0.0, |line| line.intercept.max(0.0)),
+            // Its link and its pods are as the fluid view has them.
+            sharing: Sharing::default(),
             units: scene.units(runtime),
             price_per_s: 0.0,
         })
