@@ -319,15 +319,18 @@ def faults(gateway, wire, campus, packages):
             timer.join()
         until("the cloud is there", lambda: available(gateway))
         ready(gateway)
-        busy = None
+        busy = []
         if mode == "selector":
-            busy = threading.Thread(target=batch, args=(gateway, package, WAYS["edge"]))
-            busy.start()
+            # A queue before the edge's one pod, so that the cloud is sooner.
+            busy = [threading.Thread(target=batch, args=(gateway, package, WAYS["edge"])) for _ in range(3)]
+            for thread in busy:
+                thread.start()
             until("the edge is busy", lambda: any(pod["runtime"] == "edge" and pod["state"] == "busy"
                                                   for pod in gateway.get("/v1/pods")))
+            time.sleep(0.7)
         found[name] = faulty(gateway, package, WAYS[mode], break_it, expected)
-        if busy:
-            busy.join()
+        for thread in busy:
+            thread.join()
         if campus.process.poll() is not None:
             with wire.outside():
                 campus.start()
