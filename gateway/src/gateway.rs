@@ -578,6 +578,9 @@ impl Gateway {
 
     /// Ends every pod; what runs may finish within the grace.
     pub async fn close(&self, grace: Duration) {
+        for site in self.sites.values() {
+            site.leave();
+        }
         let all = self.all_versions();
         futures_util::future::join_all(all.iter().map(|deployed| deployed.close(grace))).await;
         for (name, site) in &self.sites {

@@ -102,6 +102,10 @@ pub trait Site: Send + Sync + std::fmt::Debug {
     /// gateway's.
     fn adopt(&self) -> SiteFuture<'_, Adoption>;
 
+    /// The gateway ends in order, and another life of it follows where the site knows so: pods that can be adopted
+    /// are left as they are from now on, not ended.
+    fn leave(&self) {}
+
     /// Ends every pod of this gateway that is left here; says how many there were.
     fn remove_orphans(&self) -> SiteFuture<'_, usize>;
 

@@ -119,12 +119,15 @@ impl Inner {
         })
     }
 
-    /// Ends every pod of this gateway here. Nothing is started after this.
+    /// Ends every pod of this gateway here, unless they are left to its next life. Nothing is started after this.
     pub(super) async fn end_all(self: &Arc<Self>) -> usize {
         self.closing.store(true, Ordering::SeqCst);
         let deadline = Instant::now() + LAST_MADE;
         while self.living.any_coming() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if self.leaving.load(Ordering::Relaxed) {
+            return 0;
         }
         let own = match self.own().await {
             Ok(own) => own,

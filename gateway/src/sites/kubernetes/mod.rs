@@ -36,7 +36,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -97,6 +97,8 @@ struct Inner {
     secrets: Arc<Secrets>,
     /// Whether nothing may be started any more.
     closing: AtomicBool,
+    /// Whether pods are left to the next life of the gateway.
+    leaving: AtomicBool,
     /// Ends the watch.
     ended: CancellationToken,
 }
@@ -155,6 +157,7 @@ impl KubernetesSite {
                 delays,
                 secrets,
                 closing: AtomicBool::new(false),
+                leaving: AtomicBool::new(false),
                 ended: CancellationToken::new(),
             }),
         }))
@@ -169,6 +172,10 @@ impl Inner {
 
     /// Tells a pod to finish; its node ends it when the grace has passed.
     async fn stop_pod(self: &Arc<Self>, name: &str, grace: Duration) {
+        if self.leaving.load(Ordering::Relaxed) {
+            self.let_go_of(name, "left to the next life of the gateway");
+            return;
+        }
         let known = self.living.with(name, |life| {
             life.stopping = true;
             (life.exit.subscribe(), life.pod.clone())
@@ -196,10 +203,15 @@ impl Inner {
                 warn!(site = %self.name, pod = %name, "its node has not said that it ended");
             }
         }
+        self.let_go_of(name, "stopped");
+    }
+
+    /// Tells those who wait for the end of a pod that it is none of ours any more.
+    fn let_go_of(&self, name: &str, why: &str) {
         if let Some(life) = self.living.remove(name) {
             let told = life.exit.borrow().is_some();
             if !told {
-                life.exit.send_replace(Some("stopped".to_owned()));
+                life.exit.send_replace(Some(why.to_owned()));
             }
         }
     }
@@ -289,6 +301,17 @@ impl Site for KubernetesSite {
             tokio::spawn(Inner::watch(Arc::downgrade(&self.inner), ended));
             adoption
         })
+    }
+
+    /// Pods that belong to the gateway's Deployment or StatefulSet go with that; its next pod adopts them.
+    fn leave(&self) {
+        let owner = self.inner.owner.as_ref();
+        let outlives = owner.is_some_and(|owner| owner.kind != "Pod");
+        if outlives {
+            self.inner.leaving.store(true, Ordering::Relaxed);
+            // Else it would see pods that nobody waits for any more, and end them.
+            self.inner.ended.cancel();
+        }
     }
 
     fn remove_orphans(&self) -> SiteFuture<'_, usize> {
