@@ -104,6 +104,58 @@ fn the_result_is_that_of_one_pod() {
     });
 }
 
+/// Of each shared batch: what the fluid view said, what was predicted, and what it took.
+fn told(gateway: &Gateway, count: usize) -> Vec<(f64, f64, f64)> {
+    let asked = "SELECT fluid, pred_processing, act_queueing + act_transfer + act_deployment + act_processing \
+                 FROM measurements WHERE fluid IS NOT NULL ORDER BY id";
+    stoic_tests::until_some("they are written down", || {
+        let database = gateway.database();
+        let mut statement = database.prepare(asked).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
+        (rows.len() == count).then_some(rows)
+    })
+}
+
+#[test]
+fn what_sharing_costs_is_learned_and_outlives_the_gateway() {
+    // Far enough away for the fluid view, which knows no round trips, to be wrong.
+    let launch = Launch::default().config(
+        "[inquisitor]\nenabled = false\n[sites.edge]\n[sites.cloud.emulated_link]\nbandwidth = \"1 Gbit/s\"\n\
+         rtt = \"100ms\"\n",
+    );
+    let gateway = launch.start();
+    deployed(&gateway, json!({}));
+    let (path, media) = ("/function/shared?delay=20ms", "application/zip");
+    let zip = zip_of(&texts(40));
+    for place in ["edge", "cpu", "edge", "cpu"] {
+        let _ = gateway.batch(path, place, &zip).send().ok();
+    }
+    for _ in 0..6 {
+        let _ = call(&gateway, path, "cooperative", media, &zip).send().ok();
+    }
+    let all = told(&gateway, 6);
+    let (fluid, predicted, _) = all[0];
+    assert!(
+        (fluid - predicted).abs() < 1e-9,
+        "nothing is known yet: {all:?}"
+    );
+    let mut errors: Vec<(f64, f64)> = all[3..]
+        .iter()
+        .map(|(fluid, predicted, took)| ((predicted - took).abs(), (fluid - took).abs()))
+        .collect();
+    errors.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (learned, fluid) = errors[1];
+    assert!(learned < fluid / 2.0, "{all:?}");
+
+    let gateway = gateway.reborn(&launch);
+    gateway.until_idle("shared", 2);
+    let _ = call(&gateway, path, "cooperative", media, &zip).send().ok();
+    let all = told(&gateway, 7);
+    let (fluid, predicted, _) = all[6];
+    assert!(predicted > 1.1 * fluid, "it is still known: {all:?}");
+}
+
 #[test]
 fn damaged_items_and_parameters_survive_the_division() {
     let gateway = gateway();

@@ -377,12 +377,10 @@ impl Learner {
         let Some(fluid_s) = m.fluid_s.filter(|_| m.outcome == "ok") else {
             return false;
         };
-        let worked = m.items_by.iter().filter(|(_, items)| **items > 0);
-        let worked: Option<Vec<usize>> = worked
-            .map(|(name, _)| self.scheduler.runtime(name))
-            .collect();
-        // Where one side did all of it there was nothing shared, or the other side broke.
-        let Some(&[one, other]) = worked.as_deref() else {
+        // Also where one side did all of it: that the other one came too late is what is to be known.
+        let names = m.items_by.keys();
+        let sides: Option<Vec<usize>> = names.map(|name| self.scheduler.runtime(name)).collect();
+        let Some(&[one, other]) = sides.as_deref() else {
             return false;
         };
         let runtimes = self.scheduler.runtimes();
