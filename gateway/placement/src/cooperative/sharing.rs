@@ -15,9 +15,10 @@ const FORGET: f64 = 0.93;
 /// each second does.
 const BELIEF_ADDED: f64 = 0.05;
 const BELIEF_FACTOR: f64 = 0.5;
-/// Relative errors beyond this many typical ones, and this at least, count for less by the square.
-const OUTLIER: f64 = 2.0;
+/// Relative errors beyond the typical one, and beyond this, count for less by the square.
 const LEAST_OUTLIER: f64 = 0.05;
+/// Before the first fit: small batches cost more for each second of the fluid view.
+const FIRST_OUTLIER: f64 = 0.3;
 const ROUNDS: usize = 6;
 /// Batches from which the spread is known.
 const ENOUGH: usize = 3;
@@ -117,14 +118,31 @@ impl SharingHistory {
         }
         let newest = i32::try_from(count).unwrap_or(i32::MAX) - 1;
         let age = |index: usize| FORGET.powi(newest - i32::try_from(index).unwrap_or(0));
-        let typical = self.batches.iter().map(|b| b.1).sum::<f64>() / count as f64;
-        let mut trust = vec![1.0f64; count];
+        let typical = self.batches.iter().map(|b| b.0).sum::<f64>() / count as f64;
+        // A first fit that an outlier has moved would not know it from the others: it is held against the middle.
+        let middle_of = |values: &[f64]| {
+            let mut ordered = values.to_vec();
+            ordered.sort_by(f64::total_cmp);
+            ordered[count / 2]
+        };
+        let ratios: Vec<f64> = self.batches.iter().map(|b| b.1 / b.0).collect();
+        let usual = middle_of(&ratios);
+        let trusted = |errors: &[f64], least: f64| -> Vec<f64> {
+            let limit = middle_of(errors).max(least);
+            errors
+                .iter()
+                .map(|error| (limit / error.max(limit)).powi(2))
+                .collect()
+        };
+        let errors: Vec<f64> = ratios.iter().map(|r| ((r - usual) / r).abs()).collect();
+        let mut trust = trusted(&errors, FIRST_OUTLIER);
         for _ in 0..ROUNDS {
-            // Least squares for added and factor - 1, in units of what each batch took.
+            // Least squares for added and factor - 1, in units of the fluid view: in units of what each batch took,
+            // those that took long would count for little.
             let mut added = (BELIEF_ADDED / (typical * typical), 0.0);
             let (mut cross, mut slope) = (0.0, (BELIEF_FACTOR, 0.0));
             for (index, (&(fluid, actual), trust)) in self.batches.iter().zip(&trust).enumerate() {
-                let weight = age(index) * trust / (actual * actual);
+                let weight = age(index) * trust / (fluid * fluid);
                 let beyond = actual - fluid;
                 added.0 += weight;
                 added.1 += weight * beyond;
@@ -143,15 +161,13 @@ impl SharingHistory {
                 .iter()
                 .map(|&(fluid, actual)| ((sharing.seconds(fluid) - actual) / actual).abs())
                 .collect();
-            let mut ordered = errors.clone();
-            ordered.sort_by(f64::total_cmp);
-            let middle = ordered[count / 2];
-            let limit = (OUTLIER * middle).max(LEAST_OUTLIER);
-            for (trust, error) in trust.iter_mut().zip(&errors) {
-                *trust = (limit / error.max(limit)).powi(2);
-            }
+            trust = trusted(&errors, LEAST_OUTLIER);
             // Half of a normal distribution's errors are below HALF of its deviations.
-            sharing.spread = if count < ENOUGH { 0.0 } else { middle / HALF };
+            sharing.spread = if count < ENOUGH {
+                0.0
+            } else {
+                middle_of(&errors) / HALF
+            };
         }
         sharing
     }
@@ -194,7 +210,7 @@ mod tests {
         for (fluid, actual) in seen {
             let error = (sharing.of(&Part::exact(fluid)).mean - actual).abs() / actual;
             assert!(
-                error < 0.06,
+                error < 0.09,
                 "{sharing:?}: {fluid} gives an error of {error}"
             );
         }
