@@ -211,6 +211,19 @@ fn it_is_installed_upgraded_and_uninstalled() {
     assert!(!may("list", "secrets", &namespace.name));
     assert!(!may("create", "pods", "default"));
     assert!(!may("list", "functions.stoic.dev", "default"));
+    // The same for real, asked with the account's rights.
+    let tried = |words: &[&str]| namespace.try_kubectl(&[words, &["--as", &account]].concat());
+    assert!(tried(&["get", "pods"]).is_ok());
+    for words in [
+        &["get", "secret", "stoic-admin"][..],
+        &["get", "secrets"],
+        &["get", "pods", "--namespace", "default"],
+        &["create", "configmap", "left", "--namespace", "default"],
+        &["delete", "pod", "not-there", "--namespace", "default"],
+    ] {
+        let said = tried(words).expect_err("it may not");
+        assert!(said.contains("orbidden"), "{words:?}: {said}");
+    }
     // What only functions of kubeless want.
     let theirs = [
         ("patch", "pods"),
