@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use stoic_tests::{Cluster, Gateway, Launch, echo, raw, texts, until, until_some, zip_of};
+use stoic_tests::{
+    Cluster, Gateway, Launch, echo, files, finds_its_files, raw, texts, until, until_some, zip_of,
+};
 
 /// The one site is a cluster.
 fn launch(cluster: &Cluster, more: &str) -> Launch {
@@ -103,31 +105,14 @@ fn files_of_the_function_are_in_the_pod_and_can_only_be_read() {
     let gateway = launch(&cluster, "").start();
     std::fs::write(gateway.data().join("secrets/api-key"), "very secret").unwrap();
 
-    // Beside what the image has there, and in its place.
-    let files = json!([
-        {"path": "/etc/field/notes.txt", "text": "two foxes"},
-        {"path": "/etc/debian_version", "base64": "AP8="},
-    ]);
+    let files = files();
     let spec = json!({
         "health": "/", "standby": {"edge": 1}, "files": files, "readOnlyRoot": true,
         "secrets": ["api-key"],
     });
     gateway.deploy(&image_of("hi", &image, spec));
     gateway.until_idle("hi", 1);
-    let read = |path: &str| gateway.get(&format!("/function/hi/read{path}")).ok().body;
-    assert_eq!(read("/etc/field/notes.txt"), b"two foxes");
-    assert_eq!(read("/etc/debian_version"), [0, 255]);
-    assert!(read("/etc/os-release").starts_with(b"PRETTY_NAME"));
-    let changed = gateway.get("/function/hi/change/etc/field/notes.txt");
-    assert_eq!(changed.ok().text(), "refused kept");
-    // Not for want of rights alone: whoever is root there cannot write either.
-    let mounts = gateway.get("/function/hi/read/proc/self/mountinfo").ok();
-    let mounts = mounts.text();
-    for path in [" /etc/field/notes.txt ", " /etc/debian_version "] {
-        let mount = mounts.lines().find(|line| line.contains(path));
-        let options = mount.unwrap().split_once(path).unwrap().1;
-        assert!(options.starts_with("ro"), "{mounts}");
-    }
+    finds_its_files(&gateway, "hi");
     // One Secret holds both, and each is only where it belongs.
     let secret = gateway.get("/function/hi/secret/api-key").ok().text();
     assert_eq!(secret, "very secret");

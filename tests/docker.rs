@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use stoic_tests::{Engine, Gateway, Launch, echo, raw, texts, until, until_some, zip_of};
+use stoic_tests::{
+    Engine, Gateway, Launch, echo, files, finds_its_files, raw, texts, until, until_some, zip_of,
+};
 
 /// Both sites run containers; the cloud is behind an emulated link.
 const DOCKER: &str = r#"
@@ -223,11 +225,7 @@ fn files_of_the_function_are_in_the_container_and_can_only_be_read() {
     let image = engine.odd("stoic-test-files:1", "one");
     let gateway = engine.owns(launch().start());
 
-    // Beside what the image has there, and in its place.
-    let files = json!([
-        {"path": "/etc/field/notes.txt", "text": "two foxes"},
-        {"path": "/etc/debian_version", "base64": "AP8="},
-    ]);
+    let files = files();
     let spec = |runtime: &str| {
         json!({
             "health": "/", "runtimes": [runtime], "standby": {runtime: 1}, "files": files,
@@ -236,20 +234,7 @@ fn files_of_the_function_are_in_the_container_and_can_only_be_read() {
     };
     gateway.deploy(&image_of("hi", &image, spec("edge")));
     gateway.until_idle("hi", 1);
-    let read = |path: &str| gateway.get(&format!("/function/hi/read{path}")).ok().body;
-    assert_eq!(read("/etc/field/notes.txt"), b"two foxes");
-    assert_eq!(read("/etc/debian_version"), [0, 255]);
-    assert!(read("/etc/os-release").starts_with(b"PRETTY_NAME"));
-    let changed = gateway.get("/function/hi/change/etc/field/notes.txt");
-    assert_eq!(changed.ok().text(), "refused kept");
-    // Not for want of rights alone: whoever is root there cannot write either.
-    let mounts = gateway.get("/function/hi/read/proc/self/mountinfo").ok();
-    let mounts = mounts.text();
-    for path in [" /etc/field/notes.txt ", " /etc/debian_version "] {
-        let mount = mounts.lines().find(|line| line.contains(path));
-        let options = mount.unwrap().split_once(path).unwrap().1;
-        assert!(options.starts_with("ro"), "{mounts}");
-    }
+    finds_its_files(&gateway, "hi");
     // The copies go with the container.
     let laid = || {
         std::fs::read_dir(gateway.data().join("pods/edge"))

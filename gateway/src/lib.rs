@@ -16,6 +16,7 @@ pub mod controller;
 pub mod failure;
 pub mod function;
 pub mod gateway;
+mod hex;
 pub mod history;
 pub mod http;
 pub mod inquisitor;

@@ -11,8 +11,6 @@ that was acknowledged is looked up.
 import http.client
 import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,19 +25,6 @@ FUNCTION = json.dumps({
     "spec": {"command": ["stoic-echo"], "runtimes": ["edge"], "concurrency": 64, "standby": {"edge": 1},
              "bootstrap": {"batches": []}},
 })  # fmt: skip
-
-
-class Mortal(bench.Gateway):
-    """A gateway that can be killed and lives on at the same address and in the same folder."""
-
-    def reborn(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        command = [os.path.join(bench.BIN, "stoic"), "up", "--listen", self.address,
-                   "--config", os.path.join(self.folder, "stoic.toml"), "--data", os.path.join(self.folder, "data")]
-        environment = dict(os.environ, PATH=bench.BIN + os.pathsep + os.environ["PATH"])
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
-        self.process.stdout.readline()
 
 
 def caller(address, accepted, until, lock):
@@ -75,7 +60,7 @@ def states(gateway):
 
 
 def main():
-    with Mortal("[inquisitor]\nenabled = false\n") as gateway:
+    with bench.Gateway("[inquisitor]\nenabled = false\n") as gateway:
         gateway.deploy(FUNCTION)
         accepted, lock, times = [], threading.Lock(), []
         for part in range(1, KILLS + 2):

@@ -89,27 +89,11 @@ def resident(pid):
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
 
 
-class Reborn(Gateway):
-    """A gateway that is killed, and lives on in the same folder."""
-
-    def reborn(self):
-        """kill -9, and a new life; seconds until its first line."""
-        self.process.kill()
-        self.process.wait()
-        begun = time.perf_counter()
-        self.process = subprocess.Popen(
-            [os.path.join(BIN, "stoic"), "up", "--listen", self.address, "--config",
-             os.path.join(self.folder, "stoic.toml"), "--data", os.path.join(self.folder, "data")],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=dict(os.environ))
-        self.process.stdout.readline()
-        return time.perf_counter() - begun
-
-
 def scale():
     """Many functions, many pods."""
     with Namespace("scale") as namespace:
         config = QUIET + f'[controller]\nenabled = true\nnamespace = "{namespace.name}"\n' + namespace.site()
-        with Reborn(config) as gateway:
+        with Gateway(config) as gateway:
             figures = {"functions": FUNCTIONS, "pods": PODS, "empty_mib": resident(gateway.process.pid)}
 
             def ready():
@@ -246,7 +230,7 @@ def away():
     switch = Switch(folder)
     try:
         with Namespace("away") as namespace:
-            with Reborn(QUIET + namespace.site(switch.kubeconfig).replace(
+            with Gateway(QUIET + namespace.site(switch.kubeconfig).replace(
                     "[runtimes.edge]", 'reach = "ip"\n[runtimes.edge]')) as gateway:
                 gateway.deploy(json.dumps(echo("hi", 2)))
                 until("two standbys", lambda: len(idle(gateway)) == 2)
@@ -275,7 +259,7 @@ def cordon():
         config = ('[inquisitor]\nenabled = true\nevery = "2s"\nquiet = "0s"\n[sites.edge]\n[runtimes.edge]\nsite = "edge"\norder = 0\n'
                   + namespace.site().replace("edge", "cloud").replace("[runtimes", 'room_timeout = "2s"\n[runtimes')
                   + "order = 1\n")
-        with Reborn(config) as gateway:
+        with Gateway(config) as gateway:
             spec = {"runtimes": ["cloud"], "standby": {"cloud": 1}}
             warm, cold = echo("warm", 0), echo("cold", 0)
             warm["spec"].update(spec)

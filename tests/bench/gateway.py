@@ -25,20 +25,24 @@ class Gateway:
         path = os.path.join(self.folder, "stoic.toml")
         with open(path, "w", encoding="utf-8") as file:
             file.write((f"threads = {threads}\n" if threads else "") + config)
-        command = [os.path.join(BIN, "stoic"), "up", "--listen", "127.0.0.1:0", "--config", path,
-                   "--data", os.path.join(self.folder, "data")]
-        if pin is not None:
-            command = ["taskset", "-c", str(pin), *command]
-        environment = dict(os.environ, PATH=BIN + os.pathsep + os.environ["PATH"])
+        self.pin = pin
         self.log = open(os.path.join(self.folder, "log"), "w", encoding="utf-8")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
-                                        env=environment)
-        line = self.process.stdout.readline()
+        line = self.start("127.0.0.1:0")
         found = re.search(r"http://(\S+)", line)
         if not found:
             sys.exit("the gateway did not start: " + open(self.log.name, encoding="utf-8").read())
         self.url = "http://" + found.group(1)
         self.address = found.group(1)
+
+    def start(self, address):
+        """Starts the process; its first line, once it listens."""
+        command = [os.path.join(BIN, "stoic"), "up", "--listen", address, "--config",
+                   os.path.join(self.folder, "stoic.toml"), "--data", os.path.join(self.folder, "data")]
+        if self.pin is not None:
+            command = ["taskset", "-c", str(self.pin), *command]
+        environment = dict(os.environ, PATH=BIN + os.pathsep + os.environ["PATH"])
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
+        return self.process.stdout.readline()
 
     def __enter__(self):
         return self
@@ -51,6 +55,14 @@ class Gateway:
             self.process.kill()
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def reborn(self):
+        """kill -9, and a new life at the same address and in the same folder; seconds until its first line."""
+        self.process.kill()
+        self.process.wait()
+        begun = time.perf_counter()
+        self.start(self.address)
+        return time.perf_counter() - begun
 
     def get(self, path):
         """JSON at a path."""

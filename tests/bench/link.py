@@ -192,11 +192,12 @@ def until(what, test, patience=120):
 
 
 def batch(gateway, package, headers, seen=None):
-    """One batch; seconds from the first byte sent to the last event, and that event. `seen` gets each event."""
-    with open(package, "rb") as body:
+    """One batch of a package (its items, its file); seconds from the first byte sent to the last event, and that event. `seen` gets each event."""
+    items, path = package
+    with open(path, "rb") as body:
         request = urllib.request.Request(
             gateway.url + "/function/wildlife", data=body, method="POST",
-            headers={"content-type": "application/zip", "content-length": str(os.path.getsize(package)),
+            headers={"content-type": "application/zip", "content-length": str(os.path.getsize(path)),
                      "accept": "application/x-ndjson", **headers})
         begun = time.perf_counter()
         last = None
@@ -206,7 +207,7 @@ def batch(gateway, package, headers, seen=None):
                 if seen:
                     seen(last)
         total = time.perf_counter() - begun
-    if last["type"] != "result" or last["items"] != ITEMS:
+    if last["type"] != "result" or last["items"] != items:
         sys.exit(f"the batch failed: {last}\n{open(gateway.log.name, encoding='utf-8').read()[-4000:]}")
     return total, last
 
@@ -236,9 +237,7 @@ def predictions(gateway, packages):
         order = order[number % len(order):] + order[:number % len(order)]
         package = draw.choice(packages) if number >= WARM_UP else packages[-1]
         for name in order:
-            global ITEMS
-            ITEMS = package[0]
-            total, last = batch(gateway, package[1], WAYS[name])
+            total, last = batch(gateway, package, WAYS[name])
             measurement = last["measurement"]
             # T_s is the sum of its parts; nothing is predicted before the first run in a place.
             predicted, actual = (sum((measurement[key] or {}).values()) for key in ("predicted", "actual"))
@@ -297,8 +296,7 @@ def available(gateway):
 
 def faults(gateway, wire, campus, packages):
     """The wire and the other gateway, broken in mid-batch."""
-    global ITEMS
-    ITEMS, package = packages[-1]
+    package = packages[-1]
     expected = labels(gateway, batch(gateway, package, WAYS["edge"])[1])
     found, mending = {}, []
 

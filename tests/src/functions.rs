@@ -1,5 +1,6 @@
 //! Function objects for tests, as JSON, which is YAML.
 
+use crate::Gateway;
 use serde_json::{Value, json};
 
 /// A function of this name that runs `stoic-echo`, with no representative tasks unless the spec asks
@@ -28,4 +29,40 @@ pub fn any_http(name: &str, spec: Value) -> Value {
     };
     base.extend(more);
     echo(name, all)
+}
+
+/// Files for a function on the odd image: one beside what the image has there, one in its place.
+#[must_use]
+pub fn files() -> Value {
+    json!([
+        {"path": "/etc/field/notes.txt", "text": "two foxes"},
+        {"path": "/etc/debian_version", "base64": "AP8="},
+    ])
+}
+
+/// Checks that a container of the odd image finds those [`files`], and can only read them.
+///
+/// # Panics
+/// It does not.
+#[track_caller]
+pub fn finds_its_files(gateway: &Gateway, function: &str) {
+    let ask = |path: &str| gateway.get(&format!("/function/{function}{path}")).ok();
+    let read = |path: &str| ask(&format!("/read{path}")).body;
+    assert_eq!(read("/etc/field/notes.txt"), b"two foxes");
+    assert_eq!(read("/etc/debian_version"), [0, 255]);
+    assert!(read("/etc/os-release").starts_with(b"PRETTY_NAME"));
+    let changed = ask("/change/etc/field/notes.txt");
+    assert_eq!(changed.text(), "refused kept");
+    // Not for want of rights alone: whoever is root there cannot write either.
+    let mounts = ask("/read/proc/self/mountinfo");
+    let mounts = mounts.text();
+    for path in [" /etc/field/notes.txt ", " /etc/debian_version "] {
+        let mount = mounts.lines().find(|line| line.contains(path));
+        let options = mount
+            .expect("a mount of its own")
+            .split_once(path)
+            .expect("options")
+            .1;
+        assert!(options.starts_with("ro"), "{mounts}");
+    }
 }

@@ -28,7 +28,7 @@ pub use binaries::{binary, folders, optional_binary, shared_data};
 pub use cluster::{Cluster, Relay};
 pub use engine::Engine;
 pub use exchange::{Answer, Call, Lines, raw, raw_head};
-pub use functions::{any_http, echo};
+pub use functions::{any_http, echo, files, finds_its_files};
 pub use gateway::{Exit, Gateway, Launch, QUICK};
 pub use namespace::{Namespace, deploy};
 pub use packages::{damaged, encrypted, tar_of, texts, zip_of};

@@ -4,12 +4,12 @@
 //! `X-Stoic-Timestamp`, a dot and the body, under the text of the file `callback-secret` in the data
 //! folder. The body is read twice where it is large, and never held in memory.
 
-use super::intake::hex;
 use super::record::Telling;
 use super::worker::{Payload, backoff, payload};
 use super::{names, table};
 use crate::failure::innermost;
 use crate::gateway::Gateway;
+use crate::hex::hex;
 use crate::scheduler::unix_now;
 use anyhow::Context;
 use futures_util::StreamExt;

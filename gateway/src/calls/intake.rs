@@ -6,6 +6,7 @@ use super::{INLINE, OBJECTS, names, remove};
 use crate::failure::Failure;
 use crate::function::Input;
 use crate::gateway::{Gateway, new_id};
+use crate::hex::hex;
 use crate::runnable::Deployed;
 use crate::scheduler::unix_now;
 use bytes::Bytes;
@@ -240,14 +241,6 @@ fn kept(all: &HeaderMap, batch: bool) -> String {
         .filter(|(name, value)| !left(name) && !events(name, value))
         .collect();
     serde_json::to_string(&named).unwrap_or_default()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

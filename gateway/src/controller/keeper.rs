@@ -398,8 +398,8 @@ impl Keeper {
 
     /// Keeps the Service of a kind that has one, where pods are pods of a cluster.
     async fn serve(&mut self, object: &DynamicObject) {
-        let wanted = self.kind.has_service() && self.outcome == Outcome::InForce;
-        if !wanted || !self.shared.in_cluster || self.service == Some(self.port) {
+        let wanted = self.keeps() && self.outcome == Outcome::InForce;
+        if !wanted || self.service == Some(self.port) {
             return;
         }
         self.service = Some(self.port);

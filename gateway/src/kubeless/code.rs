@@ -3,6 +3,7 @@
 
 use super::carry::text;
 use crate::function::FileSpec;
+use crate::hex::hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
@@ -139,7 +140,7 @@ pub(super) fn file(spec: &Value, left: &mut Vec<String>) -> Option<FileSpec> {
         return hinders("no handler of the form module.function names its file".to_owned());
     };
     if let Some(sum) = text(spec, "checksum").and_then(|sum| sum.strip_prefix("sha256:"))
-        && !sum.eq_ignore_ascii_case(&sha256(&bytes))
+        && !sum.eq_ignore_ascii_case(&hex(digest::digest(&digest::SHA256, &bytes).as_ref()))
     {
         return hinders("its SHA-256 is not that of spec.checksum".to_owned());
     }
@@ -201,14 +202,6 @@ fn of_json(deps: &str) -> Vec<String> {
     let all = of("dependencies").into_iter().chain(of("require"));
     all.map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or_default()))
         .collect()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let sum = digest::digest(&digest::SHA256, bytes);
-    sum.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
-use stoic_placement::cooperative::SharingHistory;
+use stoic_placement::cooperative::{Sharing, SharingHistory};
 use stoic_placement::{
     Bandwidth, DeploymentConfig, DeploymentHistory, DeploymentModel, DeploymentSample, Interval,
     LinkConfig, Part, ProcessingConfig, ProcessingHistory, ProcessingModel, Regime,
@@ -372,6 +372,14 @@ impl Learner {
             .run_features(runtime, m.items as f64, m.bytes as f64, m.start == "cold")
     }
 
+    /// Holds what was predicted of the whole response against what it took; gives the prediction back.
+    fn calibrate(&mut self, m: &Measurement) -> Option<Part> {
+        let given = given(m)?;
+        let calibrator = self.calibrators.entry(m.function.clone()).or_default();
+        calibrator.observe_part(&given, m.actual.response());
+        Some(given)
+    }
+
     /// Learns what a batch that two runtimes shared took beyond the fluid view.
     fn learn_shared(&mut self, m: &Measurement) -> bool {
         let Some(fluid_s) = m.fluid_s.filter(|_| m.outcome == "ok") else {
@@ -386,11 +394,7 @@ impl Learner {
         let runtimes = self.scheduler.runtimes();
         let away = if runtimes[one].remote { one } else { other };
         let count = runtimes.len();
-        let given = given(m);
-        if let Some(given) = &given {
-            let calibrator = self.calibrators.entry(m.function.clone()).or_default();
-            calibrator.observe_part(given, m.actual.response());
-        }
+        let _ = self.calibrate(m);
         let version = self.version(&m.function, &m.version);
         if version.shared.len() >= ACTIONS && !version.shared.contains_key(&m.action) {
             return false;
@@ -400,8 +404,8 @@ impl Learner {
         if !histories[away].observe(fluid_s, m.actual.response()) {
             return false;
         }
-        let fits = histories.iter().map(SharingHistory::fit).collect();
-        version.models.sharing.insert(m.action.clone(), fits);
+        let fits = version.models.sharing.entry(m.action.clone());
+        fits.or_insert_with(|| vec![Sharing::default(); count])[away] = histories[away].fit();
         true
     }
 
@@ -416,11 +420,7 @@ impl Learner {
         else {
             return false;
         };
-        let given = given(m);
-        if let Some(given) = &given {
-            let calibrator = self.calibrators.entry(m.function.clone()).or_default();
-            calibrator.observe_part(given, m.actual.response());
-        }
+        let given = self.calibrate(m);
         let run = Run {
             features: self.features(m, runtime),
             seconds: m.actual.processing,
