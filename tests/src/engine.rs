@@ -5,7 +5,7 @@ use crate::{Gateway, binary};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
 /// The base of images that are built for tests.
@@ -165,7 +165,10 @@ impl Engine {
     fn build(&self, name: &str, folder: &Path, recipe: &str) -> String {
         std::fs::write(folder.join("Dockerfile"), recipe).expect("written");
         let folder = folder.to_str().expect("a UTF-8 path");
-        self.docker(&["build", "-q", "-t", name, folder]);
+        {
+            let _turn = turn();
+            self.docker(&["build", "-q", "-t", name, folder]);
+        }
         self.images
             .lock()
             .expect("not poisoned")
@@ -180,6 +183,14 @@ impl Engine {
             .expect("not poisoned")
             .push(name.to_owned());
     }
+}
+
+/// Held while an image is built or removed: the engine's classic builder fails where layers that it counts on go
+/// meanwhile, with another test's image of the same content.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Drop for Engine {
@@ -213,6 +224,7 @@ impl Drop for Engine {
                 }
             }
         }
+        let _turn = turn();
         for image in take(&self.images) {
             let _ = self.try_docker(&["rmi", &image]);
         }
