@@ -170,6 +170,27 @@ fn sigterm_lets_requests_finish_and_ends_with_0() {
 }
 
 #[test]
+fn who_lingers_serves_on_and_says_that_no_more_should_come() {
+    let mut gateway = Launch::new().keys("linger = \"2s\"\n").start();
+    gateway.deploy(&echo("f", json!({"standby": {"edge": 1}})));
+    gateway.until_idle("f", 1);
+    assert_eq!(gateway.get("/readyz").status, 200);
+    let begun = Instant::now();
+    gateway.terminate();
+    until("it is not ready any more", || {
+        gateway.get("/readyz").status == 503
+    });
+    let refused = gateway.get("/readyz").json();
+    assert_eq!(refused["code"], "gateway_stopping", "{refused}");
+    assert_eq!(gateway.get("/healthz").status, 200);
+    let call = gateway.call("POST", "/function/f");
+    assert_eq!(call.body("text/plain", "on").send().ok().text(), "on");
+    assert_eq!(gateway.wait().code, Some(0));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert!(gateway.processes().is_empty());
+}
+
+#[test]
 fn an_idle_connection_does_not_hold_up_the_stop() {
     let mut gateway = Gateway::start();
     // Never used, used before, and in the midst of a head.

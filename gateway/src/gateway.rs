@@ -6,6 +6,7 @@ mod rollover;
 mod warmer;
 
 pub use pods::Scaled;
+pub use warmer::sample;
 
 use crate::auth::Auth;
 use crate::calls::Calls;
@@ -27,11 +28,12 @@ use crate::storage::Stores;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use stoic_placement::ChoiceError;
 use stoic_protocol::env;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::info;
 use warmer::ModelWarmer;
 
 /// Newest deployments of a version that its pools are told of: more than a day of probes.
@@ -66,6 +68,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// The async runtime of everything but HTTP connections.
     pub runtime: tokio::runtime::Handle,
+    /// Set when it has been told to stop: no more requests should come.
+    pub leaving: AtomicBool,
     /// Changes that are being made; they go on when their callers leave.
     pub changes: TaskTracker,
     sites: HashMap<String, Arc<dyn Site>>,
@@ -152,6 +156,7 @@ impl Gateway {
             secrets,
             clock: Clock::new(),
             runtime: tokio::runtime::Handle::current(),
+            leaving: AtomicBool::new(false),
             changes: TaskTracker::new(),
             sites,
             links,
@@ -586,7 +591,7 @@ impl Gateway {
         for (name, site) in &self.sites {
             let left = site.remove_orphans().await;
             if left > 0 {
-                warn!(site = %name, left, "pods that were on their way were ended");
+                info!(site = %name, left, "zygotes, and pods that were on their way, were ended");
             }
         }
         self.history.flush().await;

@@ -23,6 +23,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use stoic_store::{Credentials, Store};
@@ -107,6 +108,15 @@ pub fn run(config: Config) -> Result<(), StartFailure> {
         let inquisitor = tokio::spawn(inquire(&gateway));
         let links = tokio::spawn(watch_links(Arc::downgrade(&gateway)));
         signals.next().await;
+        gateway.leaving.store(true, Relaxed);
+        if !gateway.config.linger.is_zero() {
+            let linger = gateway.config.linger;
+            info!("told to stop: requests are taken for {} more", humantime::format_duration(linger));
+            tokio::select! {
+                () = tokio::time::sleep(linger) => {}
+                () = signals.next() => {}
+            }
+        }
         info!("stopping: requests may finish; a second signal ends them");
         for background in [expiry, inquisitor, links, memory, tokens, certificates] {
             background.abort();

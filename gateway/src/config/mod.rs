@@ -48,6 +48,10 @@ pub struct Config {
     pub body_limit: ByteSize,
     /// Threads that serve HTTP; 0: one a core.
     pub threads: usize,
+    /// How long requests are still taken after the word to stop, while `/readyz` says that no more should come:
+    /// in a cluster, the ways to a gateway take that long to be gone.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
     /// Tokens.
     pub auth: AuthConfig,
     /// TLS of the HTTP gateway; absent: it speaks plain HTTP.
@@ -442,6 +446,7 @@ impl Default for Config {
             data: default_data(),
             body_limit: ByteSize::gib(4),
             threads: 0,
+            linger: Duration::ZERO,
             auth: AuthConfig::default(),
             tls: None,
             http: HttpConfig::default(),

@@ -205,6 +205,9 @@ impl Config {
                 return refuse(format!("{key}: must be from 100 ms to a day"));
             }
         }
+        if self.linger > LONGEST {
+            return refuse("linger: more than a day".to_owned());
+        }
         if inquisitor.quiet > LONGEST {
             return refuse("inquisitor.quiet: more than a day".to_owned());
         }

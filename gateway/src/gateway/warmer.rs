@@ -3,18 +3,20 @@
 use super::Gateway;
 use crate::function::{PublishedModel, Warmup};
 use crate::link;
-use crate::pods::{Pod, Warmer};
+use crate::pods::{Pod, Sample, Warmer};
 use crate::sites::SiteFuture;
 use crate::storage::URL_LIFE;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::Method;
+use http::{Method, header};
 use std::net::SocketAddr;
 use std::time::Duration;
-use stoic_protocol::{ModelRef, paths};
+use stoic_protocol::{ModelRef, ZIP_MEDIA_TYPE, paths};
 
 /// Longest time a pod may take to load a model.
 const WARM_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest sample that is kept for the standbys of a function.
+const LARGEST_KEPT_SAMPLE: usize = 4 << 20;
 /// Largest answer to a first request.
 const LARGEST_FIRST_ANSWER: usize = 64 << 20;
 
@@ -101,4 +103,54 @@ impl Warmer for ModelWarmer {
             Ok(())
         })
     }
+
+    fn sample(&self, reach: SocketAddr) -> SiteFuture<'_, anyhow::Result<Option<Sample>>> {
+        Box::pin(sample(reach, 1, LARGEST_KEPT_SAMPLE))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        reach: SocketAddr,
+        sample: &'a Sample,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let answer = link::exchange(
+                reach,
+                Method::POST,
+                "/?bootstrap=true",
+                Some(&sample.content_type),
+                sample.bytes.clone(),
+                LARGEST_FIRST_ANSWER,
+            )
+            .await?;
+            match answer.status() {
+                status if status.is_success() => Ok(()),
+                status => bail!("it answered {status}"),
+            }
+        })
+    }
+}
+
+/// Asks a pod for a package of so many representative items, of at most `limit` bytes; none where its
+/// function has no sample.
+///
+/// # Errors
+/// The pod cannot be asked, or its sample is larger.
+pub async fn sample(reach: SocketAddr, items: u32, limit: usize) -> anyhow::Result<Option<Sample>> {
+    let path = format!("{}?items={items}", paths::SAMPLE);
+    let asked = link::exchange(reach, Method::GET, &path, None, Bytes::new(), limit);
+    let answer = asked.await.context("asking for a sample")?;
+    if !answer.status().is_success() {
+        return Ok(None);
+    }
+    let content_type = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or(ZIP_MEDIA_TYPE)
+        .to_owned();
+    Ok(Some(Sample {
+        content_type,
+        bytes: answer.into_body(),
+    }))
 }

@@ -4,6 +4,7 @@
 use super::answer::failure;
 use super::caller::{Busy, Caller, Heard};
 use super::forward::Local;
+use super::lookout::{Lookout, Order, Watched};
 use super::server::Door;
 use super::wire::Wire;
 use super::{Body, routes};
@@ -19,13 +20,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::debug;
 
 /// Largest head of a request.
@@ -36,8 +37,6 @@ const STREAMS: u32 = 256;
 const PING: Duration = Duration::from_secs(20);
 /// What a client sends first that speaks HTTP/2 without having asked.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Looks at a connection while one head may last.
-const LOOKS: u32 = 4;
 /// Longest time that a last word to a client may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -50,6 +49,7 @@ pub(super) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     door: Door,
+    lookout: Rc<Lookout>,
     mut stopped: Stopped,
 ) {
     let _ = stream.set_nodelay(true);
@@ -68,11 +68,11 @@ pub(super) async fn connection(
         stream,
         caller: Arc::clone(&caller),
     });
-    let look = Look::new(Arc::clone(&caller), patience);
+    let watched = lookout.watch(&caller);
     if http2 {
-        serve_http2(gateway, io, caller, look, stopped).await;
+        serve_http2(gateway, io, caller, &watched).await;
     } else {
-        serve_http1(gateway, io, caller, look, stopped).await;
+        serve_http1(gateway, io, caller, &watched).await;
     }
 }
 
@@ -111,8 +111,7 @@ async fn serve_http1(
     gateway: Arc<Gateway>,
     io: TokioIo<Heard>,
     caller: Arc<Caller>,
-    mut look: Look,
-    mut stopped: Stopped,
+    watched: &Watched,
 ) {
     let answers = {
         let caller = Arc::clone(&caller);
@@ -124,27 +123,18 @@ async fn serve_http1(
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(io, answers)
         .with_upgrades();
-    let mut stopping = false;
     let ended = loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => break ended,
-            _ = stopped.wait_for(Option::is_some), if !stopping => {
-                if caller.requests() == 0 {
-                    return;
+        match watched.drive(&mut connection).await {
+            Ok(ended) => break ended,
+            // Nothing is owed to a connection that has asked for nothing.
+            Err(Order::Stop) if caller.requests() == 0 => return,
+            Err(Order::Stop) => Pin::new(&mut connection).graceful_shutdown(),
+            Err(Order::Idle) => return,
+            Err(Order::Late) => {
+                if let Some(parts) = connection.into_parts() {
+                    refuse_late(parts.io.into_inner().stream).await;
                 }
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            verdict = look.next() => match verdict {
-                Verdict::Stays => {}
-                Verdict::Idle => return,
-                Verdict::Late => {
-                    if let Some(parts) = connection.into_parts() {
-                        refuse_late(parts.io.into_inner().stream).await;
-                    }
-                    return;
-                }
+                return;
             }
         }
     };
@@ -160,8 +150,7 @@ async fn serve_http2(
     gateway: Arc<Gateway>,
     io: TokioIo<Heard>,
     caller: Arc<Caller>,
-    mut look: Look,
-    mut stopped: Stopped,
+    watched: &Watched,
 ) {
     let answers = {
         let caller = Arc::clone(&caller);
@@ -175,22 +164,14 @@ async fn serve_http2(
         .keep_alive_interval(Some(PING))
         .keep_alive_timeout(PING)
         .serve_connection(io, answers);
-    let mut stopping = false;
     let ended = loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => break ended,
-            _ = stopped.wait_for(Option::is_some), if !stopping => {
-                stopping = true;
+        match watched.drive(&mut connection).await {
+            Ok(ended) => break ended,
+            Err(Order::Stop) => Pin::new(&mut connection).graceful_shutdown(),
+            Err(Order::Idle | Order::Late) => {
                 Pin::new(&mut connection).graceful_shutdown();
-            }
-            verdict = look.next() => match verdict {
-                Verdict::Stays => {}
-                Verdict::Idle | Verdict::Late => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    let _ = tokio::time::timeout(LAST_WORD, &mut connection).await;
-                    return;
-                }
+                let _ = tokio::time::timeout(LAST_WORD, &mut connection).await;
+                return;
             }
         }
     };
@@ -258,63 +239,4 @@ async fn refuse_late(mut stream: Wire) {
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(LAST_WORD, said).await;
-}
-
-/// What a look at a connection tells.
-enum Verdict {
-    Stays,
-    /// Nothing was asked for so long that it goes.
-    Idle,
-    /// A head has begun, and did not end in time.
-    Late,
-}
-
-/// Looks at a connection now and then.
-struct Look {
-    caller: Arc<Caller>,
-    patience: Duration,
-    tick: Interval,
-    requests: u64,
-    /// Since when it is quiet, and since when a head is on its way.
-    quiet: Instant,
-    head: Option<Instant>,
-}
-
-impl Look {
-    fn new(caller: Arc<Caller>, patience: Duration) -> Self {
-        let now = Instant::now();
-        let every = patience / LOOKS;
-        let mut tick = tokio::time::interval_at(now + every, every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            caller,
-            patience,
-            tick,
-            requests: 0,
-            quiet: now,
-            head: None,
-        }
-    }
-
-    async fn next(&mut self) -> Verdict {
-        let now = self.tick.tick().await;
-        let requests = self.caller.requests();
-        let took = self.caller.took();
-        if self.caller.is_busy() || took || requests != self.requests {
-            (self.requests, self.quiet, self.head) = (requests, now, None);
-            return Verdict::Stays;
-        }
-        if self.caller.has_begun() {
-            let since = *self.head.get_or_insert(now);
-            return match now - since >= self.patience {
-                true => Verdict::Late,
-                false => Verdict::Stays,
-            };
-        }
-        self.head = None;
-        match now - self.quiet >= self.patience {
-            true => Verdict::Idle,
-            false => Verdict::Stays,
-        }
-    }
 }

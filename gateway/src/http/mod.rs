@@ -15,6 +15,7 @@ mod functions;
 mod gate;
 mod invoke;
 mod logs;
+mod lookout;
 mod openapi;
 mod openfaas;
 mod origin;

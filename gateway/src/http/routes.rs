@@ -12,6 +12,7 @@ use http::uri::{InvalidUri, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The page at `/`.
 const PAGE: &str = include_str!("page.html");
@@ -177,7 +178,12 @@ async fn own(
         Route::Result => invoke::result(gateway, of).await,
         Route::Peer => peer::hello(gateway).await,
         Route::Info => Ok(functions::info(gateway)),
-        Route::Health => Ok(text(
+        Route::Ready if gateway.leaving.load(Relaxed) => Err(Failure::new(
+            503,
+            "gateway_stopping",
+            "the gateway is stopping",
+        )),
+        Route::Health | Route::Ready => Ok(text(
             "text/plain; charset=utf-8",
             Bytes::from_static(b"ok\n"),
         )),
@@ -229,6 +235,7 @@ pub(super) enum Route {
     PeerPresign,
     Info,
     Health,
+    Ready,
     Metrics,
     OpenApi,
     Page,
@@ -238,7 +245,7 @@ impl Route {
     /// What a request to it needs.
     fn need(self, method: &Method) -> Need {
         match self {
-            Self::Health | Self::OpenApi => Need::Nothing,
+            Self::Health | Self::Ready | Self::OpenApi => Need::Nothing,
             Self::Metrics | Self::Page | Self::Info | Self::Runtimes => Need::Token,
             Self::Function => reading(method, Scope::Invoke, Scope::Deploy),
             Self::Predict
@@ -298,7 +305,7 @@ pub(super) const PATHS: [(&str, Route); 32] = [
     ("/v1/peer/presign", Route::PeerPresign),
     ("/v1/info", Route::Info),
     ("/healthz", Route::Health),
-    ("/readyz", Route::Health),
+    ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
     ("/openapi.json", Route::OpenApi),
     ("/", Route::Page),

@@ -1,10 +1,12 @@
 //! The front's threads: one event loop each over one shared listening socket.
 
 use super::connection::{Stopped, connection};
+use super::lookout::Lookout;
 use crate::gateway::Gateway;
 use crate::tls::FrontTls;
 use socket2::{SockRef, TcpKeepalive};
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -144,10 +146,12 @@ async fn serve(gateway: Arc<Gateway>, listener: TcpListener, door: Door, mut sto
     };
     let mut connections = JoinSet::new();
     let each = stopped.clone();
+    let lookout = Lookout::new(gateway.config.http.head_timeout);
+    let mut ticks = lookout.ticks();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, door.clone(), each.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn_local(connection(Arc::clone(&gateway), stream, peer, door.clone(), Rc::clone(&lookout), each.clone()))),
                 Err(error) => {
                     // Out of descriptors, most likely: others will be given back soon.
                     debug!("cannot accept: {error}");
@@ -155,12 +159,21 @@ async fn serve(gateway: Arc<Gateway>, listener: TcpListener, door: Door, mut sto
                 }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            _ = ticks.tick() => lookout.look(),
             _ = stopped.wait_for(Option::is_some) => break,
         }
     }
     drop(listener);
+    lookout.stop();
     let grace = stopped.borrow().unwrap_or_default();
-    let all = async { while connections.join_next().await.is_some() {} };
+    let all = async {
+        while !connections.is_empty() {
+            tokio::select! {
+                _ = connections.join_next() => {}
+                _ = ticks.tick() => lookout.look(),
+            }
+        }
+    };
     if tokio::time::timeout(grace, all).await.is_err() {
         warn!(
             "requests were cut off after {}",

@@ -8,7 +8,7 @@ use crate::function::FunctionSpec;
 use crate::function::Standby;
 use crate::metrics::Metrics;
 use crate::pods::{
-    AcquireError, Deployment, Expected, Pod, Pool, PoolOptions, Standing, Start, Warmer,
+    AcquireError, Deployment, Expected, Pod, Pool, PoolOptions, Sample, Standing, Start, Warmer,
 };
 use crate::sites::{
     Adoption, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
@@ -130,6 +130,18 @@ impl Warmer for NoModels {
         &'a self,
         _reach: SocketAddr,
         _warmup: &'a crate::function::Warmup,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn sample(&self, _reach: SocketAddr) -> SiteFuture<'_, anyhow::Result<Option<Sample>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _reach: SocketAddr,
+        _sample: &'a Sample,
     ) -> SiteFuture<'a, anyhow::Result<()>> {
         Box::pin(async { Ok(()) })
     }

@@ -39,7 +39,7 @@ pub struct Lease {
     pub start: Start,
     /// Seconds since it was asked for.
     pub waited_s: f64,
-    id: u64,
+    key: usize,
 }
 
 impl Pool {
@@ -68,10 +68,9 @@ impl Pool {
             entry.state.takes_work() && entry.running.len() < limit && suits(entry)
         })?;
         let pod = entry.pod.clone()?;
-        let id = self.leases.fetch_add(1, Ordering::Relaxed);
+        self.leases.fetch_add(1, Ordering::Relaxed);
         state.running += 1;
-        entry.running.push(Running {
-            lease: id,
+        let key = entry.running.insert(Running {
             begun: now,
             predicted_s,
         });
@@ -88,7 +87,7 @@ impl Pool {
             pod,
             start,
             waited_s: (now - asked).as_secs_f64(),
-            id,
+            key,
         })
     }
 
@@ -103,21 +102,22 @@ impl Pool {
         self.take_where(&mut state, now, now, expected.processing_s, other)
     }
 
-    fn release(self: &Arc<Self>, pod: &Pod, id: u64) {
+    fn release(self: &Arc<Self>, pod: &Pod, key: usize) {
         let mut stop = None;
         {
             let mut state = self.state.lock();
             let now = Instant::now();
-            let model = state.model.as_ref().map(|model| model.version.clone());
             state.note_demand(now);
             state.running -= 1;
-            if let Some(entry) = state.pods.iter_mut().find(|entry| entry.name == pod.name) {
-                entry.running.retain(|running| running.lease != id);
+            let State { pods, model, .. } = &mut *state;
+            let model = model.as_ref().map(|model| &model.version);
+            if let Some(entry) = pods.iter_mut().find(|entry| entry.name == pod.name) {
+                entry.running.try_remove(key);
                 entry.served += 1;
                 entry.useful = now;
                 if entry.running.is_empty() {
                     match entry.state {
-                        PodState::Busy if entry.model != model => {
+                        PodState::Busy if entry.model.as_ref() != model => {
                             entry.enter(PodState::Warming, now);
                             if let Some(pod) = entry.pod.clone() {
                                 self.runtime.spawn(Arc::clone(self).rewarm(pod));
@@ -171,6 +171,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.release(&self.pod, self.id);
+        self.pool.release(&self.pod, self.key);
     }
 }

@@ -82,7 +82,7 @@ impl Pool {
         let pods = state.pods.iter().filter(|entry| entry.state.takes_work());
         load.running = pods
             .flat_map(|e| &e.running)
-            .map(|r| (r.predicted_s, (now - r.begun).as_secs_f64()))
+            .map(|(_, r)| (r.predicted_s, (now - r.begun).as_secs_f64()))
             .collect();
         load.waiting = state
             .waiting

@@ -2,6 +2,7 @@
 
 use super::probe::Probe;
 use crate::sites::StartedPod;
+use slab::Slab;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,6 @@ impl Pod {
 /// An invocation that runs in a pod.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
-    pub(super) lease: u64,
     pub(super) begun: Instant,
     /// Predicted seconds of processing.
     pub(super) predicted_s: f64,
@@ -112,8 +112,8 @@ pub(super) struct Entry {
     pub(super) created: Instant,
     /// When it became ready for the first time.
     pub(super) ready: Option<Instant>,
-    /// Running invocations.
-    pub(super) running: Vec<Running>,
+    /// Running invocations, each under the key that its lease has.
+    pub(super) running: Slab<Running>,
     /// Version of the model it has loaded.
     pub(super) model: Option<String>,
     pub(super) served: u64,
@@ -144,7 +144,7 @@ impl Entry {
             since: now,
             created: now,
             ready: None,
-            running: Vec::new(),
+            running: Slab::new(),
             model: None,
             served: 0,
             failed_tries: 0,

@@ -8,6 +8,7 @@ use super::deployment::DeploymentSink;
 use super::options::PoolOptions;
 use super::pod::Entry;
 use super::probe::Probe;
+use super::settle::Sample;
 use super::state::State;
 use super::watch::Watched;
 use super::{PodView, Warmer};
@@ -15,7 +16,7 @@ use crate::function::{PublishedModel, Standby};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
 /// See the module.
@@ -26,6 +27,10 @@ pub struct Pool {
     pub(super) warmer: Arc<dyn Warmer>,
     pub(super) recorded: DeploymentSink,
     pub(super) leases: AtomicU64,
+    /// Told when an invocation begins to wait.
+    pub(super) wanted: Notify,
+    /// The function's sample, once a pod was asked for it.
+    pub(super) sample: OnceCell<Option<Sample>>,
     /// Told when a pod became ready, failed or is gone.
     pub(super) changed: Notify,
     /// Sets its pods apart from those of another life of the gateway, or of the same version before.
@@ -60,6 +65,8 @@ impl Pool {
             warmer,
             recorded,
             leases: AtomicU64::new(0),
+            wanted: Notify::new(),
+            sample: OnceCell::new(),
             changed: Notify::new(),
             tag: tag(rand::random()),
         })

@@ -127,6 +127,7 @@ impl Pool {
             });
             state.note_demand(now);
             self.grow(&mut state, now);
+            self.wanted.notify_waiters();
             waiting
         };
         match tokio::time::timeout(self.options.queue_wait, waiting).await {

@@ -115,14 +115,21 @@ impl Pool {
         if self.state.lock().closed {
             return self.stop(pod).await;
         }
-        let warm = Arc::clone(&self).rewarm(Arc::clone(&pod));
+        let warm = self.load_newest(&pod);
         if ended.run_until_cancelled(warm).await.is_none() {
             return;
         }
-        if !self.conclude_probe(&pod, ordered, emulated_s) {
-            // One that was handed over meanwhile has not stood by yet.
+        if self.conclude_probe(&pod, ordered, emulated_s) {
+            return;
+        }
+        self.report(&name, ordered, emulated_s, Ok(&pod));
+        let settled = async {
+            self.settle(&pod).await;
+            // What was published meanwhile.
+            self.load_newest(&pod).await;
+        };
+        if ended.run_until_cancelled(settled).await.is_some() {
             self.stand_by(&pod);
-            self.report(&name, ordered, emulated_s, Ok(&pod));
         }
     }
 

@@ -88,7 +88,7 @@ impl State {
             }
             work_s += waiter.predicted_s;
         }
-        for running in self.pods.iter().flat_map(|pod| &pod.running) {
+        for (_, running) in self.pods.iter().flat_map(|pod| &pod.running) {
             let rest_s = running.predicted_s - (now - running.begun).as_secs_f64();
             if running.predicted_s <= 0.0 || rest_s < -start_s.max(running.predicted_s) {
                 return false;

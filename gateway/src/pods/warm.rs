@@ -2,6 +2,7 @@
 
 use super::pod::{Pod, PodState};
 use super::pool::Pool;
+use super::settle::Sample;
 use crate::function::{PublishedModel, Warmup};
 use crate::sites::SiteFuture;
 use std::net::SocketAddr;
@@ -26,12 +27,28 @@ pub trait Warmer: Send + Sync + std::fmt::Debug {
         reach: SocketAddr,
         warmup: &'a Warmup,
     ) -> SiteFuture<'a, anyhow::Result<()>>;
+
+    /// Asks a pod for a representative request; none where its function has none.
+    fn sample(&self, reach: SocketAddr) -> SiteFuture<'_, anyhow::Result<Option<Sample>>>;
+
+    /// Has a pod work a sample; returns when it has.
+    fn settle<'a>(
+        &'a self,
+        reach: SocketAddr,
+        sample: &'a Sample,
+    ) -> SiteFuture<'a, anyhow::Result<()>>;
 }
 
 impl Pool {
-    /// Loads the newest model into a pod that is in `Warming`, then lets it work. Once more if a newer
-    /// one was published meanwhile.
+    /// Loads the newest model into a pod that is in `Warming`, then lets it work.
     pub(super) async fn rewarm(self: Arc<Self>, pod: Arc<Pod>) {
+        self.load_newest(&pod).await;
+        self.stand_by(&pod);
+    }
+
+    /// Loads the newest model into a pod that is in `Warming`. Once more if a newer one was published
+    /// meanwhile.
+    pub(super) async fn load_newest(&self, pod: &Pod) {
         loop {
             let (model, held) = {
                 let mut state = self.state.lock();
@@ -40,7 +57,7 @@ impl Pool {
             };
             if let Some(model) = &model
                 && held.as_ref() != Some(&model.version)
-                && let Err(error) = self.warmer.warm(&self.options.site_name, &pod, model).await
+                && let Err(error) = self.warmer.warm(&self.options.site_name, pod, model).await
             {
                 // The pod keeps serving what it has; the answer says which model that is.
                 warn!(pod = %pod.name, model = %model.version, "cannot load the newest model: {error:#}");
@@ -53,9 +70,8 @@ impl Pool {
                 return;
             };
             entry.model = model.map(|model| model.version);
-            break;
+            return;
         }
-        self.stand_by(&pod);
     }
 
     /// Lets a pod work that has loaded its model, unless it is a probe.

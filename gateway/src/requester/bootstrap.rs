@@ -6,16 +6,14 @@ use super::events::Events;
 use super::package;
 use super::request;
 use crate::function::Input;
-use crate::gateway::Gateway;
-use crate::link;
+use crate::gateway::{Gateway, sample};
 use crate::mode::Mode;
-use crate::pods::Expected;
+use crate::pods::{Expected, Sample};
 use crate::runnable::{Bootstrap, Deployed};
 use crate::scheduler::unix_now;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Method, header};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stoic_placement::{BootstrapConfig, Measured, bootstrap};
@@ -79,7 +77,7 @@ async fn tasks(gateway: &Arc<Gateway>, deployed: &Arc<Deployed>) -> anyhow::Resu
         total: tasks.len(),
         ..Bootstrap::default()
     };
-    let mut samples: BTreeMap<u32, (String, Bytes)> = BTreeMap::new();
+    let mut samples: BTreeMap<u32, Sample> = BTreeMap::new();
     for task in tasks {
         if gateway
             .functions
@@ -89,9 +87,12 @@ async fn tasks(gateway: &Arc<Gateway>, deployed: &Arc<Deployed>) -> anyhow::Resu
             bail!("the function was replaced or removed");
         }
         deployed.bootstrap.lock().detail = format!("{} items on {}", task.items, task.runtime);
-        let (content_type, bytes) = match samples.get(&task.items) {
+        let Sample {
+            content_type,
+            bytes,
+        } = match samples.get(&task.items) {
             Some(sample) => sample.clone(),
-            None => match sample(deployed, task.items).await? {
+            None => match sample_of(deployed, task.items).await? {
                 Some(sample) => samples.entry(task.items).or_insert(sample).clone(),
                 None => return Ok(false),
             },
@@ -111,7 +112,7 @@ async fn tasks(gateway: &Arc<Gateway>, deployed: &Arc<Deployed>) -> anyhow::Resu
 }
 
 /// A package of representative items, from a pod on the first runtime.
-async fn sample(deployed: &Deployed, items: u32) -> anyhow::Result<Option<(String, Bytes)>> {
+async fn sample_of(deployed: &Deployed, items: u32) -> anyhow::Result<Option<Sample>> {
     let pool = deployed
         .pools()
         .iter()
@@ -119,27 +120,7 @@ async fn sample(deployed: &Deployed, items: u32) -> anyhow::Result<Option<(Strin
         .next()
         .ok_or_else(|| anyhow!("the function may run nowhere"))?;
     let lease = pool.acquire(Expected::default()).await?;
-    let path = format!("{}?items={items}", stoic_protocol::paths::SAMPLE);
-    let answer = link::exchange(
-        lease.pod.reach,
-        Method::GET,
-        &path,
-        None,
-        Bytes::new(),
-        SAMPLE_LIMIT,
-    )
-    .await
-    .context("asking for a sample")?;
-    if !answer.status().is_success() {
-        return Ok(None);
-    }
-    let content_type = answer
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/zip")
-        .to_owned();
-    Ok(Some((content_type, answer.into_body())))
+    sample(lease.pod.reach, items, SAMPLE_LIMIT).await
 }
 
 async fn run_batch(

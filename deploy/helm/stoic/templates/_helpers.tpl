@@ -38,6 +38,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "stoic.config" -}}
 listen = "0.0.0.0:8080"
 data = "/data"
+linger = {{ .Values.linger | quote }}
 {{- if .Values.persistence.enabled }}
 
 [storage]

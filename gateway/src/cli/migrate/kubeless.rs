@@ -122,9 +122,14 @@ impl Found {
             api.list(&ListParams::default()).await
         };
         let functions = kubeless::resource("Function", "functions");
-        let listed = list(&functions)
-            .await
-            .map_err(|error| Failed::Machine(format!("functions.kubeless.io: {}", said(&error))))?;
+        let listed = list(&functions).await.map_err(|error| match &error {
+            kube::Error::Api(status) if status.code == 404 => Failed::Input(
+                "the cluster has no functions of kubeless: its definition, functions.kubeless.io, is not there; \
+                 name files to read objects from those"
+                    .to_owned(),
+            ),
+            _ => Failed::Machine(format!("functions.kubeless.io: {}", said(&error))),
+        })?;
         for object in listed {
             self.take(value_of(object, &functions)?);
         }

@@ -46,6 +46,61 @@ async fn a_pod_that_fails_its_first_request_is_ended_and_told_of() {
     assert_eq!(site.living(), 0);
 }
 
+/// A site whose pods were built on the SDK.
+fn of_the_sdk() -> Arc<TestSite> {
+    let site = TestSite::new(seconds(1));
+    *site.stages.lock() = vec![(stoic_protocol::stages::LOAD, 1.0)];
+    site
+}
+
+#[tokio::test(start_paused = true)]
+async fn standbys_work_the_functions_sample_before_they_are_ready() {
+    let plan = Plan {
+        standby: standby(2, 2, 300),
+        ..Plan::default()
+    };
+    let (pool, warmer) = pool_at(&of_the_sdk(), plan);
+    pass(Duration::from_millis(1400)).await;
+    assert_eq!(
+        (states(&pool), pool.ready()),
+        (vec!["warming".to_owned(); 2], 0)
+    );
+    pass(Duration::from_millis(200)).await;
+    assert_eq!(
+        (states(&pool), pool.ready()),
+        (vec!["idle".to_owned(); 2], 2)
+    );
+    assert_eq!(warmer.settled.load(Ordering::SeqCst), 2);
+    assert_eq!(warmer.samples.load(Ordering::SeqCst), 1, "it is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_a_pod_that_works_its_sample_at_once() {
+    // One that is waited for from the start.
+    let (pool, warmer) = pool_at(&of_the_sdk(), Plan::default());
+    let begun = Instant::now();
+    drop(take(&pool).await);
+    assert_eq!(begun.elapsed(), seconds(1));
+    // One that is waited for when it has begun.
+    let plan = Plan {
+        standby: standby(1, 1, 300),
+        ..Plan::default()
+    };
+    let (pool, other) = pool_at(&of_the_sdk(), plan);
+    pass(Duration::from_millis(1200)).await;
+    assert_eq!(states(&pool), ["warming"]);
+    let begun = Instant::now();
+    let lease = take(&pool).await;
+    assert_eq!(
+        (begun.elapsed(), lease.start),
+        (Duration::ZERO, Start::Cold)
+    );
+    pass(seconds(2)).await;
+    for warmer in [warmer, other] {
+        assert_eq!(warmer.settled.load(Ordering::SeqCst), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_ends_on_request_when_what_runs_is_done() {
     let plan = Plan {

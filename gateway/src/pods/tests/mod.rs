@@ -7,12 +7,13 @@ mod memory;
 mod scaling;
 mod takeover;
 
-use super::{Expected, Lease, Pace, Pod, Pool, PoolOptions, Warmer};
+use super::{Expected, Lease, Pace, Pod, Pool, PoolOptions, Sample, Warmer};
 use crate::clock::Clock;
 use crate::function::{FunctionSpec, PublishedModel, Standby, Warmup};
 use crate::sites::{
     Adoption, LogAsk, LogStream, PodSpec, Site, SiteFuture, StartError, StartedPod,
 };
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,6 +35,8 @@ struct TestSite {
     /// What each pod holds; others hold `each`.
     memory: Mutex<HashMap<String, u64>>,
     each: Mutex<Option<u64>>,
+    /// What each start went through.
+    stages: Mutex<Vec<(&'static str, f64)>>,
 }
 
 impl TestSite {
@@ -45,6 +48,7 @@ impl TestSite {
             living: Mutex::default(),
             memory: Mutex::default(),
             each: Mutex::default(),
+            stages: Mutex::default(),
         })
     }
 
@@ -65,7 +69,7 @@ impl TestSite {
             id: name.to_owned(),
             exited,
             emulated_s: 0.0,
-            stages: Vec::new(),
+            stages: self.stages.lock().clone(),
             digest: None,
         }
     }
@@ -152,6 +156,9 @@ impl Site for TestSite {
 struct TestWarmer {
     first: AtomicU32,
     fails: Mutex<Option<String>>,
+    /// Samples that were asked for, and worked to their end.
+    samples: AtomicU32,
+    settled: AtomicU32,
 }
 
 impl Warmer for TestWarmer {
@@ -174,6 +181,28 @@ impl Warmer for TestWarmer {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(500)).await;
             fails.map_or(Ok(()), |why| Err(anyhow::anyhow!(why)))
+        })
+    }
+
+    fn sample(&self, _reach: SocketAddr) -> SiteFuture<'_, anyhow::Result<Option<Sample>>> {
+        self.samples.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            Ok(Some(Sample {
+                content_type: "text/plain".to_owned(),
+                bytes: Bytes::from_static(b"one"),
+            }))
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _reach: SocketAddr,
+        _sample: &'a Sample,
+    ) -> SiteFuture<'a, anyhow::Result<()>> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            self.settled.fetch_add(1, Ordering::SeqCst);
+            Ok(())
         })
     }
 }
