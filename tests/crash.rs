@@ -171,7 +171,7 @@ fn sigterm_lets_requests_finish_and_ends_with_0() {
 
 #[test]
 fn who_lingers_serves_on_and_says_that_no_more_should_come() {
-    let mut gateway = Launch::new().keys("linger = \"2s\"\n").start();
+    let mut gateway = Launch::default().keys("linger = \"2s\"\n").start();
     gateway.deploy(&echo("f", json!({"standby": {"edge": 1}})));
     gateway.until_idle("f", 1);
     assert_eq!(gateway.get("/readyz").status, 200);
