@@ -90,11 +90,8 @@ async fn who_waits_gets_a_pod_that_works_its_sample_at_once() {
     pass(Duration::from_millis(1200)).await;
     assert_eq!(states(&pool), ["warming"]);
     let begun = Instant::now();
-    let lease = take(&pool).await;
-    assert_eq!(
-        (begun.elapsed(), lease.start),
-        (Duration::ZERO, Start::Cold)
-    );
+    let _lease = take(&pool).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     pass(seconds(2)).await;
     for warmer in [warmer, other] {
         assert_eq!(warmer.settled.load(Ordering::SeqCst), 0);
