@@ -31,7 +31,13 @@ fn the_runtimes_of_another_gateway_serve_as_those_here_do() {
 
     // The batch travels to the store there, its pod fetches it from there, the result comes home.
     let zip = zip_of(&texts(20));
-    let answer = edge.batch("/function/batch", "cloud.cpu", &zip).send().ok();
+    let stored = || campus.gateway().stored("peers/passing/shed/packages/");
+    let answer = std::thread::scope(|scope| {
+        let path = "/function/batch?delay=50ms";
+        let sent = scope.spawn(|| edge.batch(path, "cloud.cpu", &zip).send().ok());
+        until("the package is there", || stored().len() == 1);
+        sent.join().unwrap()
+    });
     whole(&answer.json(), 20);
     assert_eq!(answer.header("x-stoic-runtime"), "cloud.cpu");
     assert_eq!(answer.header("x-stoic-start"), "warm");
@@ -41,10 +47,7 @@ fn the_runtimes_of_another_gateway_serve_as_those_here_do() {
         answer.headers
     );
     // Nobody waits for it to be cleared there.
-    until("the package is cleared there", || {
-        let there = campus.gateway().stored("peers/passing/shed/packages/");
-        there.is_empty()
-    });
+    until("the package is cleared there", || stored().is_empty());
     let measured = edge.json("/v1/measurements?runtime=cloud.cpu");
     assert!(
         measured[0]["actual"]["transfer"].as_f64() > Some(0.0),

@@ -8,7 +8,7 @@ use crate::sites::SiteFuture;
 use crate::storage::URL_LIFE;
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use std::net::SocketAddr;
 use std::time::Duration;
 use stoic_protocol::{ModelRef, ZIP_MEDIA_TYPE, paths};
@@ -87,16 +87,7 @@ impl Warmer for ModelWarmer {
             let method = Method::from_bytes(warmup.method().as_bytes())?;
             let body = Bytes::from(warmup.body.clone().unwrap_or_default());
             let content_type = warmup.content_type.as_deref();
-            let answer = link::exchange(
-                reach,
-                method,
-                &warmup.path,
-                content_type,
-                body,
-                LARGEST_FIRST_ANSWER,
-            )
-            .await?;
-            let status = answer.status();
+            let status = ask(reach, method, &warmup.path, content_type, body).await?;
             if status.is_client_error() || status.is_server_error() {
                 bail!("it answered {status}");
             }
@@ -114,21 +105,33 @@ impl Warmer for ModelWarmer {
         sample: &'a Sample,
     ) -> SiteFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
-            let answer = link::exchange(
-                reach,
-                Method::POST,
-                "/?bootstrap=true",
-                Some(&sample.content_type),
-                sample.bytes.clone(),
-                LARGEST_FIRST_ANSWER,
-            )
-            .await?;
-            match answer.status() {
-                status if status.is_success() => Ok(()),
-                status => bail!("it answered {status}"),
+            let (content_type, body) = (Some(&*sample.content_type), sample.bytes.clone());
+            let status = ask(reach, Method::POST, "/?bootstrap=true", content_type, body).await?;
+            if !status.is_success() {
+                bail!("it answered {status}");
             }
+            Ok(())
         })
     }
+}
+
+/// Sends a pod a request of which only the status matters.
+async fn ask(
+    reach: SocketAddr,
+    method: Method,
+    path: &str,
+    content_type: Option<&str>,
+    body: Bytes,
+) -> anyhow::Result<StatusCode> {
+    let asked = link::exchange(
+        reach,
+        method,
+        path,
+        content_type,
+        body,
+        LARGEST_FIRST_ANSWER,
+    );
+    Ok(asked.await?.status())
 }
 
 /// Asks a pod for a package of so many representative items, of at most `limit` bytes; none where its

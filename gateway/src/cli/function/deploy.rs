@@ -216,12 +216,10 @@ pub(super) fn summary(view: &FunctionView, done: &str) -> String {
     let state = &status.bootstrap;
     let none = view.object.spec.bootstrap.batches.is_empty();
     let tasks = match state.state.as_str() {
-        "done" if state.total == 0 && !none => {
-            "predictions stand on earlier measurements".to_owned()
-        }
         _ if none || state.state == "none" => {
             "no representative tasks: predictions begin with the first invocations".to_owned()
         }
+        "done" if state.total == 0 => "predictions stand on earlier measurements".to_owned(),
         "done" => format!("{} representative tasks done", state.total),
         _ => format!("representative tasks {}", bootstrap(state)),
     };
