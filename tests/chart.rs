@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use stoic_tests::{Engine, Namespace, deploy, until};
+use stoic_tests::{Engine, Namespace, deploy, until, until_some};
 
 /// The oldest Kubernetes that the chart is for: a helm that was built from its module knows of none itself.
 const KUBERNETES: &str = "1.29.0";
@@ -107,7 +107,7 @@ fn a_cluster_takes_every_form_of_the_chart() {
         vec![],
         vec!["replicas=2,persistence.enabled=false"],
         vec![
-            "kubeless.enabled=true,tls.secretName=tls,store.bucket=b,store.endpoint=https://s3.example.org,store.existingSecret=s3",
+            "kubeless.enabled=true,kubeless.command=true,tls.secretName=tls,store.bucket=b,store.endpoint=https://s3.example.org,store.existingSecret=s3",
         ],
         vec![
             "service.type=NodePort,networkPolicy.enabled=false,podDisruptionBudget.enabled=false,serviceAccount.create=false",
@@ -240,8 +240,34 @@ fn it_is_installed_upgraded_and_uninstalled() {
     }
     assert!(!may("get", "secrets", &namespace.name));
 
+    // What the `kubeless` command asks before an update, of a version that clusters have not had since 1.22.
+    let version = "/apis/apiextensions.k8s.io/v1beta1";
+    let definition = format!("{version}/customresourcedefinitions/functions.kubeless.io");
+    let ask = |path: &str| namespace.try_kubectl(&["get", "--raw", path]);
+    assert!(ask(&definition).is_err());
+    put(",kubeless.enabled=true,kubeless.command=true");
+    let told = until_some("the API server passes it on", || ask(&definition).ok());
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let annotations = &told["metadata"]["annotations"];
+    assert_eq!(annotations["kubeless.io/namespace"], namespace.name);
+    let name = annotations["kubeless.io/config"].as_str().unwrap();
+    let runtimes = namespace.get("configmap", name)["data"]["runtime-images"].to_string();
+    assert!(runtimes.contains("- ID: python"), "{runtimes}");
+    let other = ask(&format!("{version}/customresourcedefinitions/pods.none"));
+    assert!(other.unwrap_err().contains("v1beta1"));
+    // What is there already is kept, or every upgrade would lock the API server out for a moment.
+    let authority = || {
+        let service = namespace.get("apiservice", "v1beta1.apiextensions.k8s.io");
+        service["spec"]["caBundle"].as_str().unwrap().to_owned()
+    };
+    let before_upgrade = authority();
+    put(",kubeless.enabled=true,kubeless.command=true,runtimes.edge.threads=3");
+    assert_eq!(authority(), before_upgrade);
+    assert!(ask(&definition).is_ok());
+
     put(",runtimes.edge.threads=2");
     assert_eq!(token(), before, "the token is kept");
+    assert!(ask(version).is_err(), "nobody answers for it any more");
     let config = namespace.kubectl(&["get", "configmap", "stoic", "-o", "yaml"]);
     assert!(config.contains("threads = 2"), "{config}");
     namespace.kubectl(&["delete", "functions.stoic.dev", "hi", "--timeout=20s"]);

@@ -12,7 +12,7 @@ mod units;
 mod validate;
 
 pub use access::{AuthConfig, TlsConfig};
-pub use controller::ControllerConfig;
+pub use controller::{ControllerConfig, V1beta1Config};
 pub use gateway::GatewayConfig;
 pub use kubernetes::{
     ImagePullPolicy, KubernetesConfig, KubernetesRuntime, PodReach, TolerationConfig,

@@ -54,6 +54,9 @@ impl Config {
                 ));
             }
         }
+        if let Some((key, why)) = self.controller.fault() {
+            return refuse(format!("controller.{key}: {why}"));
+        }
         for (name, site) in &self.sites {
             if !is_label(name) {
                 return refuse(format!(

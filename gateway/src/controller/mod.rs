@@ -14,6 +14,7 @@ mod kind;
 mod lease;
 mod report;
 mod status;
+mod v1beta1;
 mod watch;
 
 pub use definition::{GROUP, PLURAL, VERSION, definition, yaml};
@@ -71,7 +72,7 @@ impl Controller {
     /// Begins to work; asks the cluster nothing before it returns.
     ///
     /// # Errors
-    /// No cluster is configured, or the history cannot be read.
+    /// No cluster is configured, the history cannot be read, or `controller.v1beta1` cannot be served.
     pub async fn start(gateway: &Arc<Gateway>) -> anyhow::Result<Self> {
         let config = &gateway.config.controller;
         let (client, namespace) = connect(config).await?;
@@ -81,6 +82,9 @@ impl Controller {
             .await?;
         let identity = format!("stoic-{id}");
         let ended = CancellationToken::new();
+        if let Some(old) = &config.v1beta1 {
+            v1beta1::serve(old, ended.clone()).await?;
+        }
         let (leading, leads) = channel::channel(false);
         let lease = lease::Lease::new(client.clone(), &namespace, &identity);
         let lease = tokio::spawn(lease.hold(leading, ended.clone()));

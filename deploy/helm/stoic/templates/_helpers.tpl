@@ -30,6 +30,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.tls.secretName }}HTTPS{{ else }}HTTP{{ end }}
 {{- end }}
 
+{{/* Not empty where the gateway answers for apiextensions.k8s.io/v1beta1. */}}
+{{- define "stoic.v1beta1" -}}
+{{- if and .Values.controller.enabled .Values.kubeless.enabled .Values.kubeless.command }}yes{{ end }}
+{{- end }}
+
 {{/* A value as TOML writes it. */}}
 {{- define "stoic.toml" -}}
 {{- if kindIs "string" . }}{{ . | quote }}{{ else }}{{ . }}{{ end }}
@@ -59,6 +64,13 @@ metrics_open = true
 [controller]
 enabled = {{ .Values.controller.enabled }}
 kubeless = {{ .Values.kubeless.enabled }}
+{{- if include "stoic.v1beta1" . }}
+
+[controller.v1beta1]
+listen = "0.0.0.0:8443"
+tls = { cert = "/etc/stoic/v1beta1/tls.crt", key = "/etc/stoic/v1beta1/tls.key" }
+config_map = "{{ .Release.Namespace }}/{{ include "stoic.name" . }}-kubeless"
+{{- end }}
 
 [sites.edge]
 backend = "kubernetes"

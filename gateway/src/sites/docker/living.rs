@@ -7,7 +7,7 @@ use super::labels;
 use bollard::models::EventMessage;
 use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use parking_lot::Mutex;
@@ -20,6 +20,8 @@ use tracing::{debug, info, warn};
 
 /// Longest question about a container that has died.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a container that somebody else is removing.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waits between tries to reach an engine that is away.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -286,7 +288,7 @@ impl Inner {
         Some(String::from_utf8_lossy(&words).into_owned())
     }
 
-    /// Kills a container, if it runs, and removes it; says whether the engine did.
+    /// Kills a container, if it runs, and removes it; says whether it is gone.
     pub(super) async fn remove(&self, id: &str) -> bool {
         let options = RemoveContainerOptionsBuilder::new()
             .force(true)
@@ -294,10 +296,28 @@ impl Inner {
             .build();
         match self.docker.remove_container(id, Some(options)).await {
             Ok(()) => true,
-            // 404: it is gone; 409: somebody else is removing it.
-            Err(error) if matches!(status(&error), Some(404 | 409)) => true,
+            Err(error) if status(&error) == Some(404) => true,
+            // Somebody else is at it: it is gone when they are done.
+            Err(error) if status(&error) == Some(409) => self.removed(id).await,
             Err(error) => {
                 warn!(container = %id, site = %self.name, "cannot be removed now: {}", said(&error));
+                false
+            }
+        }
+    }
+
+    /// Waits until a container that is being removed is gone; says whether it is.
+    async fn removed(&self, id: &str) -> bool {
+        let options = WaitContainerOptionsBuilder::new()
+            .condition("removed")
+            .build();
+        let mut told = self.docker.wait_container(id, Some(options));
+        match tokio::time::timeout(REMOVE_TIMEOUT, told.next()).await {
+            // An exit status other than 0 comes as an error, and is none here.
+            Ok(Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. }))) => true,
+            Ok(Some(Err(error))) => status(&error) == Some(404),
+            Ok(None) | Err(_) => {
+                warn!(container = %id, site = %self.name, "somebody else is removing it, and it is not gone yet");
                 false
             }
         }

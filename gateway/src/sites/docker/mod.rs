@@ -161,6 +161,8 @@ impl Inner {
                 Ok(()) => {
                     let ended = exited.wait_for(Option::is_some);
                     if tokio::time::timeout(grace, ended).await.is_ok() {
+                        // Who learned of its end is removing it: stopped means gone.
+                        self.remove(id).await;
                         return;
                     }
                     warn!(site = %self.name, container = %id, "pod did not stop in time; killing it");
