@@ -3,6 +3,7 @@
 
 use crate::history::{DeploymentRecord, Parts, Race};
 use crate::pods::Start;
+use crate::requester::write_fixed;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -529,11 +530,13 @@ impl Metrics {
     }
 }
 
-/// `Server-Timing` of an invocation: its parts, and the stages of the start that it waited for, in
+/// Writes `Server-Timing` of an invocation: its parts, and the stages of the start that it waited for, in
 /// milliseconds.
-#[must_use]
-pub fn server_timing(p: &Parts, started: &[(&'static str, f64)]) -> String {
-    let mut text = String::with_capacity(128 + 32 * started.len());
+pub(crate) fn write_server_timing(
+    text: &mut impl std::fmt::Write,
+    p: &Parts,
+    started: &[(&'static str, f64)],
+) {
     let named = [
         ("queueing;dur=", p.queueing),
         (", transfer;dur=", p.transfer),
@@ -542,14 +545,12 @@ pub fn server_timing(p: &Parts, started: &[(&'static str, f64)]) -> String {
         (", total;dur=", p.response()),
     ];
     for (name, seconds) in named {
-        text.push_str(name);
-        crate::requester::push_fixed(&mut text, seconds * 1000.0);
+        write_fixed(text, name, seconds * 1000.0);
     }
     for (stage, seconds) in started {
-        text.push_str(", start-");
-        text.push_str(stage);
-        text.push_str(";dur=");
-        crate::requester::push_fixed(&mut text, seconds * 1000.0);
+        for piece in [", start-", stage] {
+            let _ = text.write_str(piece);
+        }
+        write_fixed(text, ";dur=", seconds * 1000.0);
     }
-    text
 }

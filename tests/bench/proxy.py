@@ -1,6 +1,8 @@
 """A warm echo through the gateway, direct to its pod, and through nginx: requests a second, CPU microseconds
 per request of the proxy, and what it adds to the 99th percentile. Bodies of nothing, 1 KB and 1 MB, both
-ways, on 1, 32 and 512 connections. Proxy on core 0, load and pod on core 1; rounds interleaved.
+ways, on 1, 32 and 512 connections. Proxy on core 0, load and pod on core 1; rounds interleaved. The floor under
+the gateway beside it: a proxy that is hyper and nothing else (`hyper`), and one that adds as many headers, which
+say nothing (`headers`).
 
 ROUNDS, SECONDS_EACH, CONNECTIONS ("1 32") and BODIES ("0 1000") choose what is run."""
 
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from gateway import ROOT, Gateway, cpu_seconds, free_port, median, need, record, spread
+from gateway import BIN, ROOT, Gateway, cpu_seconds, free_port, median, need, record, spread
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS = os.environ.get("SECONDS_EACH", "3")
@@ -73,10 +75,18 @@ def measure(ways, connections, script, what):
         row["p99_added_ms"] = added
         print(f"  {name:7} {spread(row['rps']):>28} req/s   {cpu:>22} CPU us/req   p99 {spread(row['p99_ms']):>22} ms"
               f"   added {spread(added)} ms")
-    ratio = [a / b for a, b in zip(rows["stoic"]["cpu_us"], rows["nginx"]["cpu_us"])]
-    print(f"  CPU per request, stoic / nginx, round by round: {spread(ratio)}")
-    rows["ratio"] = median(ratio)
+    for name in ("hyper", "headers", "stoic"):
+        ratio = [a / b for a, b in zip(rows[name]["cpu_us"], rows["nginx"]["cpu_us"])]
+        print(f"  CPU per request, {name} / nginx, round by round: {spread(ratio)}")
+        rows[name]["ratio"] = median(ratio)
     return rows
+
+
+def bare(pod, *more):
+    """A proxy of hyper alone on core 0: the process, and its way."""
+    command = ["taskset", "-c", "0", os.path.join(BIN, "stoic-test-bare-proxy"), pod, *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return process, (f"http://{process.stdout.readline().strip()}/", process.pid)
 
 
 def main():
@@ -92,9 +102,13 @@ def main():
         nginx = subprocess.Popen(["taskset", "-c", "0", "nginx", "-c", config], stderr=subprocess.DEVNULL)
         time.sleep(0.5)
         worker = int(subprocess.check_output(["pgrep", "-P", str(nginx.pid)]).split()[0])
+        plain, hyper = bare(pod)
+        more, headers = bare(pod, "--headers")
         ways = {
             "direct": (f"http://{pod}/", None),
             "nginx": (f"http://127.0.0.1:{port}/", worker),
+            "hyper": hyper,
+            "headers": headers,
             "stoic": (f"{gateway.url}/function/echo", gateway.process.pid),
         }
         results = {}
@@ -109,8 +123,9 @@ def main():
                     what = f"{size} bytes each way"
                     results[f"{size}_{connections}"] = measure(ways, connections, script, what)
         finally:
-            nginx.terminate()
-            nginx.wait()
+            for proxy in (nginx, plain, more):
+                proxy.terminate()
+                proxy.wait()
         record("proxy", results)
 
 

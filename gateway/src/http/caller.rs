@@ -33,6 +33,8 @@ pub(super) struct Caller {
     /// Whether it has taken bytes since that was looked at last.
     took: AtomicBool,
     tunnel: Mutex<Option<Tunnel>>,
+    /// The name that it asked for last, where that is one of ours.
+    name: Mutex<String>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -60,6 +62,7 @@ impl Caller {
             begun: AtomicBool::new(false),
             took: AtomicBool::new(false),
             tunnel: Mutex::default(),
+            name: Mutex::default(),
         })
     }
 
@@ -97,6 +100,18 @@ impl Caller {
             self.took.store(true, Relaxed);
         }
         polled
+    }
+
+    /// Whether this is the name that it asked for last, and that was found to be one of ours.
+    pub(super) fn is_known(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| !name.is_empty() && *self.name.lock() == name)
+    }
+
+    /// The name that it asks for is one of ours.
+    pub(super) fn knows(&self, name: Option<&str>) {
+        let mut known = self.name.lock();
+        known.clear();
+        known.push_str(name.unwrap_or_default());
     }
 
     /// Goes on with the connection when its answer, an upgrade, has been sent.

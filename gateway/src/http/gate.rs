@@ -187,7 +187,13 @@ fn check_browser(
     if enforced || beyond_loopback(&gateway.config) {
         return Ok(());
     }
-    origin::check_name(authority, configured)
+    // A caller asks by one name again and again.
+    if caller.is_known(authority) {
+        return Ok(());
+    }
+    origin::check_name(authority, configured)?;
+    caller.knows(authority);
+    Ok(())
 }
 
 /// Whether the gateway asks this of itself: a call keeps the headers that it was accepted with.

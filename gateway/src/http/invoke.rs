@@ -58,6 +58,10 @@ impl Wanted {
     /// Reads and checks the headers.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Failure> {
         let invocation = new_id();
+        // Most requests ask for nothing: one look at what is there costs less than looking for each.
+        if !headers.keys().any(is_ours) {
+            return Ok(Self::nothing(invocation));
+        }
         let text = |name: &'static str| match headers.get(name) {
             None => Ok(None),
             Some(value) => match value.to_str().map(str::trim) {
@@ -117,6 +121,19 @@ impl Wanted {
         })
     }
 
+    /// What is asked for where nothing is said.
+    fn nothing(invocation: String) -> Self {
+        Self {
+            invocation,
+            mode: None,
+            runtime: None,
+            deadline: None,
+            items: None,
+            action: None,
+            bytes: 0,
+        }
+    }
+
     pub(super) fn action(&self) -> &str {
         self.action.as_deref().unwrap_or("infer")
     }
@@ -133,6 +150,11 @@ impl Wanted {
     pub(super) fn deadline_s(&self) -> Option<f64> {
         self.deadline.map(|deadline| deadline.as_secs_f64())
     }
+}
+
+/// Whether a header is one of those that say what is wanted.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(headers::PREFIX)
 }
 
 /// Reads a mode, and whether a runtime may be named beside it.

@@ -19,6 +19,7 @@ mod single;
 mod train;
 
 use crate::history::Parts;
+use std::fmt::Write;
 
 /// What of an invocation's way was emulated: `link`, `deployment`, both, or nothing.
 #[must_use]
@@ -32,10 +33,8 @@ pub fn emulated(link: bool, deployment: bool) -> String {
     .to_owned()
 }
 
-/// Parts of a response time as the `X-Stoic-*` headers carry them, in seconds.
-#[must_use]
-pub fn parts_header(parts: &Parts, interval_90: Option<(f64, f64)>) -> String {
-    let mut text = String::with_capacity(128);
+/// Writes the parts of a response time as the `X-Stoic-*` headers carry them, in seconds.
+pub(crate) fn write_parts(text: &mut impl Write, parts: &Parts, interval_90: Option<(f64, f64)>) {
     let named = [
         ("queueing=", parts.queueing),
         (";transfer=", parts.transfer),
@@ -44,22 +43,25 @@ pub fn parts_header(parts: &Parts, interval_90: Option<(f64, f64)>) -> String {
         (";response=", parts.response()),
     ];
     for (name, seconds) in named {
-        text.push_str(name);
-        push_fixed(&mut text, seconds);
+        write_fixed(text, name, seconds);
     }
     if let Some((low, high)) = interval_90 {
-        text.push_str(";low90=");
-        push_fixed(&mut text, low);
-        text.push_str(";high90=");
-        push_fixed(&mut text, high);
+        write_fixed(text, ";low90=", low);
+        write_fixed(text, ";high90=", high);
     }
-    text
 }
 
-/// Appends a number that is not negative, with four decimals. Formatting floats in general costs more
-/// than anything else that a warm request needs.
-pub(crate) fn push_fixed(text: &mut String, value: f64) {
-    let units = (value.max(0.0) * 1e4).round() as u64;
+/// Writes a name and a number that is not negative, with four decimals. Formatting floats in general costs
+/// more than anything else that a warm request needs.
+pub(crate) fn write_fixed(text: &mut impl Write, name: &str, value: f64) {
+    // Writing text into memory does not fail.
+    let _ = text.write_str(name);
+    let units = (value.max(0.0) * 1e4 + 0.5) as u64;
+    if units == 0 {
+        // Most parts of a warm request.
+        let _ = text.write_str("0.0000");
+        return;
+    }
     let mut digits = [0u8; 24];
     let mut at = digits.len();
     let mut left = units;
@@ -74,7 +76,7 @@ pub(crate) fn push_fixed(text: &mut String, value: f64) {
         left /= 10;
         count += 1;
     }
-    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or("0"));
+    let _ = text.write_str(std::str::from_utf8(&digits[at..]).unwrap_or("0"));
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
             1e9,
         ] {
             let mut text = String::new();
-            push_fixed(&mut text, value);
+            write_fixed(&mut text, "", value);
             assert_eq!(
                 text,
                 format!("{:.4}", (value * 1e4_f64).round() / 1e4),
@@ -103,8 +105,8 @@ mod tests {
             );
         }
         let mut text = String::new();
-        push_fixed(&mut text, f64::NAN);
-        push_fixed(&mut text, f64::INFINITY);
+        write_fixed(&mut text, "", f64::NAN);
+        write_fixed(&mut text, "", f64::INFINITY);
         assert!(text.starts_with("0.0000"));
     }
 }

@@ -1,5 +1,8 @@
 //! Names of the HTTP headers, in lower case as HTTP/1.1 libraries want them.
 
+/// What all of ours begin with.
+pub const PREFIX: &str = "x-stoic-";
+
 /// Request: pin a runtime; with modes `hedged`, `duplicator` and `cooperative`, the cloud runtime to
 /// use. Response: the runtime that did the work; `edge+gpu1` where two shared it.
 pub const RUNTIME: &str = "x-stoic-runtime";

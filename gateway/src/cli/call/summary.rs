@@ -201,7 +201,7 @@ fn parse_parts(text: &str) -> (Parts, Option<(f64, f64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requester::parts_header;
+    use crate::requester::write_parts;
 
     #[test]
     fn headers_are_read_as_the_gateway_writes_them() {
@@ -211,7 +211,8 @@ mod tests {
             deployment: 0.0,
             processing: 2.31,
         };
-        let text = parts_header(&parts, Some((6.2, 7.4)));
+        let mut text = String::new();
+        write_parts(&mut text, &parts, Some((6.2, 7.4)));
         assert_eq!(parse_parts(&text), (parts, Some((6.2, 7.4))));
         assert_eq!(parse_parts("nonsense"), (Parts::default(), None));
     }

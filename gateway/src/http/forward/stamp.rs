@@ -1,7 +1,9 @@
 //! What every answer of an invocation says of it.
 
 use crate::history::Parts;
-use crate::requester::parts_header;
+use crate::metrics::write_server_timing;
+use crate::requester::write_parts;
+use bytes::{BufMut, BytesMut};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use stoic_protocol::headers;
@@ -22,28 +24,38 @@ pub(in crate::http) struct Stamp<'a> {
 
 /// Headers that are added at most.
 const MOST: usize = 9;
+/// Bytes of their values, in most cases.
+const ROOM: usize = 512;
 
 /// Writes the `X-Stoic-*` headers and `Server-Timing`.
 pub(in crate::http) fn stamp(headers: &mut HeaderMap, stamp: &Stamp<'_>) {
     headers.reserve(MOST);
-    let mut put = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
+    // One piece of memory for the values of all.
+    let mut text = BytesMut::with_capacity(ROOM);
+    let mut put = |name: &'static str, write: &dyn Fn(&mut BytesMut)| {
+        write(&mut text);
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.split().freeze()) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    put(headers::RUNTIME, stamp.runtime);
-    put(headers::SITE, stamp.site);
-    put(headers::POD, stamp.pod);
-    put(headers::ACTUAL, &parts_header(stamp.actual, None));
-    put(
-        "server-timing",
-        &crate::metrics::server_timing(stamp.actual, stamp.started),
-    );
+    put(headers::RUNTIME, &|text| text.put(stamp.runtime.as_bytes()));
+    put(headers::SITE, &|text| text.put(stamp.site.as_bytes()));
+    put(headers::POD, &|text| text.put(stamp.pod.as_bytes()));
+    put(headers::ACTUAL, &|text| {
+        write_parts(text, stamp.actual, None);
+    });
+    put("server-timing", &|text| {
+        write_server_timing(text, stamp.actual, stamp.started);
+    });
     if let Some((parts, interval)) = &stamp.predicted {
-        put(headers::PREDICTED, &parts_header(parts, *interval));
+        put(headers::PREDICTED, &|text| {
+            write_parts(text, parts, *interval);
+        });
     }
     if !stamp.emulated.is_empty() {
-        put(headers::EMULATED, stamp.emulated);
+        put(headers::EMULATED, &|text| {
+            text.put(stamp.emulated.as_bytes());
+        });
     }
     headers.insert(
         HeaderName::from_static(headers::INVOCATION),
