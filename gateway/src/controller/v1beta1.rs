@@ -103,11 +103,7 @@ fn answer_to(method: &Method, path: &str, config_map: &str) -> (StatusCode, Valu
     let of = path.strip_prefix(&definitions);
     if method != Method::GET {
         let message = format!("{VERSION} is answered for the kubeless command alone: GET only");
-        return failed(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "MethodNotAllowed",
-            &message,
-        );
+        return failed(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &message);
     }
     if path.trim_end_matches('/') == format!("/apis/{VERSION}") {
         return (StatusCode::OK, resources());

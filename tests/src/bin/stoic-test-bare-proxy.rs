@@ -147,9 +147,7 @@ async fn serve(pod: Rc<Pod>) -> Result<(), Trouble> {
         stream.set_nodelay(true)?;
         let pod = Rc::clone(&pod);
         spawn_local(async move {
-            let answers = service_fn(move |request| {
-                Rc::clone(&pod).pass(request)
-            });
+            let answers = service_fn(move |request| Rc::clone(&pod).pass(request));
             let connection = Builder::new().serve_connection(TokioIo::new(stream), answers);
             if let Err(error) = connection.await {
                 eprintln!("{error}");
