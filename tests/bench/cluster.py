@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -217,6 +218,15 @@ class Switch:
         """The API server is there."""
         link = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link.py")
         self.process = subprocess.Popen([sys.executable, link, "--relay", "127.0.0.1", str(self.port), self.far, "0"])
+        until("the relay listens", self.listens)
+
+    def listens(self):
+        """Whether it takes connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def off(self):
         """It is not."""
