@@ -39,8 +39,7 @@ pub struct V1beta1Config {
 
 impl ControllerConfig {
     /// What the types cannot say: the key, and what is wrong with it.
-    #[must_use]
-    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+    pub(super) fn fault(&self) -> Option<(&'static str, &'static str)> {
         let old = self.v1beta1.as_ref()?;
         if !(self.enabled && self.kubeless) {
             return Some((

@@ -40,7 +40,7 @@ const DISCARD_LIMIT: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// What the headers of an invocation ask for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     pub(super) invocation: String,
     /// The mode, where one was asked for; a runtime alone pins.
@@ -60,7 +60,10 @@ impl Wanted {
         let invocation = new_id();
         // Most requests ask for nothing: one look at what is there costs less than looking for each.
         if !headers.keys().any(is_ours) {
-            return Ok(Self::nothing(invocation));
+            return Ok(Self {
+                invocation,
+                ..Self::default()
+            });
         }
         let text = |name: &'static str| match headers.get(name) {
             None => Ok(None),
@@ -119,19 +122,6 @@ impl Wanted {
             action: action.map(str::to_owned),
             bytes: 0,
         })
-    }
-
-    /// What is asked for where nothing is said.
-    fn nothing(invocation: String) -> Self {
-        Self {
-            invocation,
-            mode: None,
-            runtime: None,
-            deadline: None,
-            items: None,
-            action: None,
-            bytes: 0,
-        }
     }
 
     pub(super) fn action(&self) -> &str {
