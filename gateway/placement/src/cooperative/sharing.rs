@@ -11,10 +11,13 @@ use crate::estimate::{Part, sane_seconds};
 /// Batches that are remembered; each counts for less than the next by [`FORGET`].
 const POINTS: usize = 30;
 const FORGET: f64 = 0.93;
-/// How strongly "nothing but the fluid view" is believed, in batches: weakly for what each batch costs, more for what
-/// each second does.
-const BELIEF_ADDED: f64 = 0.05;
-const BELIEF_FACTOR: f64 = 0.5;
+/// What is believed before anything was seen, as standard deviations from "nothing but the fluid view": seconds that a
+/// batch costs (a few round trips, a chunk, the last items), and what two pods on one machine slow one another by. They
+/// say which of the two a batch of one size alone was: at tenths of a second the first, at seconds the second.
+const LIKELY_ADDED_S: f64 = 0.25;
+const LIKELY_FACTOR: f64 = 0.3;
+/// The same of the relative error of one batch.
+const LIKELY_NOISE: f64 = 0.1;
 /// Relative errors beyond the typical one, and beyond this, count for less by the square.
 const LEAST_OUTLIER: f64 = 0.05;
 /// Before the first fit: small batches cost more for each second of the fluid view.
@@ -118,7 +121,7 @@ impl SharingHistory {
         }
         let newest = i32::try_from(count).unwrap_or(i32::MAX) - 1;
         let age = |index: usize| FORGET.powi(newest - i32::try_from(index).unwrap_or(0));
-        let typical = self.batches.iter().map(|b| b.0).sum::<f64>() / count as f64;
+        let belief = |deviation: f64| (LIKELY_NOISE / deviation).powi(2);
         // A first fit that an outlier has moved would not know it from the others: it is held against the middle.
         let middle_of = |values: &[f64]| {
             let mut ordered = values.to_vec();
@@ -139,8 +142,8 @@ impl SharingHistory {
         for _ in 0..ROUNDS {
             // Least squares for added and factor - 1, in units of the fluid view: in units of what each batch took,
             // those that took long would count for little.
-            let mut added = (BELIEF_ADDED / (typical * typical), 0.0);
-            let (mut cross, mut slope) = (0.0, (BELIEF_FACTOR, 0.0));
+            let mut added = (belief(LIKELY_ADDED_S), 0.0);
+            let (mut cross, mut slope) = (0.0, (belief(LIKELY_FACTOR), 0.0));
             for (index, (&(fluid, actual), trust)) in self.batches.iter().zip(&trust).enumerate() {
                 let weight = age(index) * trust / (fluid * fluid);
                 let beyond = actual - fluid;
@@ -218,6 +221,21 @@ mod tests {
             sharing.added_s > 0.08 && sharing.spread < 0.1,
             "{sharing:?}"
         );
+    }
+
+    #[test]
+    fn large_batches_alone_tell_what_small_ones_take() {
+        // Two pods of one machine, slowed by one another; measured: seconds of the fluid view, and what 100 images took.
+        let sharing = learned(&[(1.79, 2.95), (1.85, 2.99)]);
+        for (fluid, actual) in [(0.93, 1.69), (0.5, 0.91)] {
+            let told = sharing.of(&Part::exact(fluid)).mean;
+            assert!((told - actual).abs() / actual < 0.15, "{sharing:?}: {told}");
+        }
+        // And two machines, with a link between them.
+        let told = learned(&[(0.96, 1.22), (0.95, 1.16)])
+            .of(&Part::exact(0.24))
+            .mean;
+        assert!((told - 0.39).abs() / 0.39 < 0.15, "{told}");
     }
 
     #[test]
