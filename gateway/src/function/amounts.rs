@@ -1,6 +1,7 @@
 //! Memory and cores as Docker, Kubernetes and people write them.
 
 use bytesize::ByteSize;
+use serde::de::{Deserialize, Deserializer, Error};
 
 /// Reads memory: `2g` and `512m` are binary as Docker's are, `512Mi` and `1Gi` as Kubernetes', `2GB` is
 /// decimal.
@@ -51,6 +52,17 @@ pub fn cores(text: &str) -> Result<f64, String> {
     } else {
         Err(wrong())
     }
+}
+
+/// The same in an object, where it may be a number.
+pub(super) fn read_cores<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
+    use serde_json::Value;
+    let text = match Value::deserialize(value)? {
+        Value::Null => return Ok(None),
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    cores(&text).map(Some).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The object as it is written, and its validation.
 
 use super::files::{FileSpec, check_files};
-use super::{InvalidFunction, schema};
+use super::{InvalidFunction, amounts, schema};
 use crate::config::nearest;
 use bytesize::ByteSize;
 use schemars::JsonSchema;
@@ -198,8 +198,13 @@ impl Warmup {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// CPU cores.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// CPU cores, as `0.5`, `2` or `500m`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "amounts::read_cores"
+    )]
+    #[schemars(schema_with = "schema::cores")]
     pub cpu: Option<f64>,
     /// Memory, as `512Mi` or `1Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -531,6 +536,24 @@ pub fn check_name(name: &str) -> Result<(), InvalidFunction> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_a_number_or_a_quantity_as_kubernetes_writes_it() {
+        let of = |cpu: &str| {
+            let object = FunctionObject::parse(&GOOD.replace(
+                "  command:",
+                &format!("  resources: {{cpu: {cpu}}}\n  command:"),
+            ))?;
+            Ok::<_, InvalidFunction>(object.spec.resources.and_then(|r| r.cpu))
+        };
+        for (cpu, cores) in [("2", 2.0), ("0.5", 0.5), ("100m", 0.1), ("\"1.5\"", 1.5)] {
+            assert_eq!(of(cpu).expect(cpu), Some(cores), "{cpu}");
+        }
+        for wrong in ["two", "-1", "0", "[1]"] {
+            let told = of(wrong).expect_err(wrong).to_string();
+            assert!(told.contains("CPU cores"), "{wrong}: {told}");
+        }
+    }
 
     const GOOD: &str = "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi}\nspec:\n  command: [stoic-echo]\n  standby: {edge: 1, cpu: {min: 0, max: 2, idle: 30s}}\n";
 

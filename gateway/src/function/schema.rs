@@ -125,6 +125,11 @@ pub(super) fn memory(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-int-or-string": true})
 }
 
+/// A number or a text: a structural schema has no word for both, so the value is read where the object is.
+pub(super) fn cores(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
 pub(super) fn image(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
