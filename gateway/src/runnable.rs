@@ -37,7 +37,7 @@ pub struct Deployed {
 }
 
 /// Of requests that pass through, one in so many milliseconds is recorded: all are counted.
-const SAMPLE_EVERY_MS: u64 = 20;
+const SAMPLE_EVERY_MS: u64 = 50;
 
 /// The newest published model, and the name under which its processing times are kept.
 #[derive(Debug)]

@@ -5,9 +5,11 @@ use super::records::{DeploymentRecord, LinkProbe, Measurement, TransferRecord};
 use super::rows::{insert_deployment, insert_measurement, insert_transfer};
 use super::schema;
 use rusqlite::Connection;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -41,6 +43,9 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// Tells whoever ordered a write how the transaction that it was part of ended.
 type Written = Box<dyn FnOnce(Result<(), HistoryError>) + Send>;
 type Write = Box<dyn FnOnce(&Connection) -> Written + Send>;
+
+/// What nobody waits for is gathered for this long: a transaction for each measurement cost more than the measurement.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Most writes in one transaction: those of a moment wait for one another's disk, not for a minute's.
 const TOGETHER: usize = 1024;
@@ -165,10 +170,36 @@ impl History {
     }
 }
 
+impl Order {
+    /// Whether somebody waits for it to be done.
+    fn awaited(&self) -> bool {
+        matches!(self, Self::Job(_) | Self::Write(_))
+    }
+}
+
+/// Waits for orders: until somebody waits for one of them, or what has come was gathered for long enough. Whether
+/// there is any; none comes when every handle is gone.
+fn gather(waiting: &mut VecDeque<Order>, orders: &mpsc::Receiver<Order>) -> bool {
+    if waiting.is_empty() {
+        waiting.extend(orders.recv().ok());
+    }
+    let until = Instant::now() + GATHER;
+    while waiting.len() < TOGETHER && waiting.back().is_some_and(|order| !order.awaited()) {
+        let left = until.saturating_duration_since(Instant::now());
+        match orders.recv_timeout(left) {
+            Ok(order) => waiting.push_back(order),
+            Err(_) => break,
+        }
+    }
+    !waiting.is_empty()
+}
+
 /// Takes orders until every handle is gone; what can be written together is.
 fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
-    while let Ok(first) = orders.recv() {
-        let mut next = Some(first);
+    // Those behind one that cannot be written keep their turn.
+    let mut waiting = VecDeque::new();
+    while gather(&mut waiting, orders) {
+        let mut next = waiting.pop_front();
         let mut jobs = Vec::new();
         let mut writes: Vec<Written> = Vec::new();
         let written = connection.transaction().and_then(|transaction| {
@@ -193,7 +224,7 @@ fn run(mut connection: Connection, orders: &mpsc::Receiver<Order>) {
                         break;
                     }
                 }
-                next = orders.try_recv().ok();
+                next = waiting.pop_front().or_else(|| orders.try_recv().ok());
             }
             transaction.commit()
         });
