@@ -1,8 +1,11 @@
 """A warm echo through the gateway, direct to its pod, and through nginx: requests a second, CPU microseconds
 per request of the proxy, and what it adds to the 99th percentile. Bodies of nothing, 1 KB and 1 MB, both
-ways, on 1, 32 and 512 connections. Proxy on core 0, load and pod on core 1; rounds interleaved. The floor under
-the gateway beside it: a proxy that is hyper and nothing else (`hyper`), and one that adds as many headers, which
-say nothing (`headers`).
+ways, on 1, 32 and 512 connections. Proxy on core 0, load and pod on core 1; rounds interleaved.
+
+Beside the gateway: nginx that passes on and no more (`nginx`); nginx that tells pod and caller as much as the gateway
+does, as far as it can know it, and logs what its requests took (`telling`), since the gateway counts that; and the floor
+under the gateway, a proxy that is hyper and nothing else (`hyper`), and one that adds as many headers, which say nothing
+(`headers`).
 
 ROUNDS, SECONDS_EACH, CONNECTIONS ("1 32") and BODIES ("0 1000") choose what is run."""
 
@@ -32,14 +35,26 @@ spec:
 NGINX = """
 daemon off; worker_processes 1; pid %(folder)s/nginx.pid; error_log %(folder)s/error.log;
 events { worker_connections 4096; }
-http { access_log off; client_max_body_size 0; client_body_buffer_size 2m; proxy_buffers 8 256k; proxy_buffer_size 64k;
+http { %(log)s; client_max_body_size 0; client_body_buffer_size 2m; proxy_buffers 8 256k; proxy_buffer_size 64k;
   proxy_busy_buffers_size 512k; proxy_max_temp_file_size 0; client_body_temp_path %(folder)s/b; proxy_temp_path %(folder)s/p; fastcgi_temp_path %(folder)s/f;
   uwsgi_temp_path %(folder)s/u; scgi_temp_path %(folder)s/s;
   upstream pod { server %(pod)s; keepalive 512; keepalive_requests 1000000000; }
   server { listen 127.0.0.1:%(port)d; keepalive_requests 1000000000;
     location / { proxy_pass http://pod/; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; } } }
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; %(tell)s } } }
 """
+# What the gateway tells the pod of a request, and its caller of the answer.
+TELL = """proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header Event-Id $request_id; proxy_set_header Event-Time $time_iso8601;
+      proxy_set_header Event-Type application/octet-stream; proxy_set_header Event-Namespace http.stoic.dev;
+      add_header X-Stoic-Invocation $request_id; add_header X-Stoic-Runtime edge; add_header X-Stoic-Site edge;
+      add_header X-Stoic-Start warm; add_header X-Stoic-Pod $upstream_addr;
+      add_header X-Stoic-Actual "queueing=0.0000;transfer=0.0000;deployment=0.0000;processing=$upstream_header_time;response=$request_time";
+      add_header X-Stoic-Predicted "queueing=0.0000;transfer=0.0000;deployment=0.0000;processing=0.0001;response=0.0001;low90=0.0000;high90=0.0002";
+      add_header Server-Timing "queueing;dur=0.0000, transfer;dur=0.0000, deployment;dur=0.0000, processing;dur=$upstream_header_time, total;dur=$request_time";
+"""
+LOG = "access_log %(folder)s/access.log combined buffer=64k flush=1s"
 
 
 def wrk(url, connections, script):
@@ -75,11 +90,25 @@ def measure(ways, connections, script, what):
         row["p99_added_ms"] = added
         print(f"  {name:7} {spread(row['rps']):>28} req/s   {cpu:>22} CPU us/req   p99 {spread(row['p99_ms']):>22} ms"
               f"   added {spread(added)} ms")
-    for name in ("hyper", "headers", "stoic"):
-        ratio = [a / b for a, b in zip(rows[name]["cpu_us"], rows["nginx"]["cpu_us"])]
-        print(f"  CPU per request, {name} / nginx, round by round: {spread(ratio)}")
-        rows[name]["ratio"] = median(ratio)
+    for name, of in [("hyper", "nginx"), ("headers", "nginx"), ("telling", "nginx"), ("stoic", "nginx"), ("stoic", "telling")]:
+        ratio = [a / b for a, b in zip(rows[name]["cpu_us"], rows[of]["cpu_us"])]
+        print(f"  CPU per request, {name} / {of}, round by round: {spread(ratio)}")
+        rows[name][f"ratio_{of}"] = median(ratio)
     return rows
+
+
+def start_nginx(folder, name, pod, log="access_log off", tell=""):
+    """An nginx with one worker on core 0: the process, and its way."""
+    folder, port = os.path.join(folder, name), free_port()
+    os.mkdir(folder)
+    os.chmod(folder, 0o755)
+    config = os.path.join(folder, "nginx.conf")
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(NGINX % {"folder": folder, "pod": pod, "port": port, "log": log % {"folder": folder}, "tell": tell})
+    process = subprocess.Popen(["taskset", "-c", "0", "nginx", "-c", config], stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    worker = int(subprocess.check_output(["pgrep", "-P", str(process.pid)]).split()[0])
+    return process, (f"http://127.0.0.1:{port}/", worker)
 
 
 def bare(pod, *more):
@@ -95,18 +124,14 @@ def main():
     with Gateway(pin=0, threads=1) as gateway:
         gateway.deploy(FUNCTION)
         pod = gateway.get("/v1/pods")[0]["address"]
-        port = free_port()
-        config = os.path.join(gateway.folder, "nginx.conf")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(NGINX % {"folder": gateway.folder, "pod": pod, "port": port})
-        nginx = subprocess.Popen(["taskset", "-c", "0", "nginx", "-c", config], stderr=subprocess.DEVNULL)
-        time.sleep(0.5)
-        worker = int(subprocess.check_output(["pgrep", "-P", str(nginx.pid)]).split()[0])
+        nginx, passing = start_nginx(gateway.folder, "passing", pod)
+        talker, telling = start_nginx(gateway.folder, "telling", pod, LOG, TELL)
         plain, hyper = bare(pod)
         more, headers = bare(pod, "--headers")
         ways = {
             "direct": (f"http://{pod}/", None),
-            "nginx": (f"http://127.0.0.1:{port}/", worker),
+            "nginx": passing,
+            "telling": telling,
             "hyper": hyper,
             "headers": headers,
             "stoic": (f"{gateway.url}/function/echo", gateway.process.pid),
@@ -123,7 +148,7 @@ def main():
                     what = f"{size} bytes each way"
                     results[f"{size}_{connections}"] = measure(ways, connections, script, what)
         finally:
-            for proxy in (nginx, plain, more):
+            for proxy in (nginx, talker, plain, more):
                 proxy.terminate()
                 proxy.wait()
         record("proxy", results)
