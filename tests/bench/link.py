@@ -276,17 +276,18 @@ def pmae(rows):
     return 100 * sum(abs(row["predicted"] - row["actual"]) for row in rows) / sum(row["actual"] for row in rows)
 
 
-def hindsight(rows):
-    """What the median of all other batches of the same size in the same places, later ones too, would have missed by, in
-    percent: what this machine's own unrest leaves to any prediction."""
-    alike = {}
-    for row in (row for of in rows.values() for row in of):
-        places = row["by"] if isinstance(row["by"], str) else "both"
-        alike.setdefault((places, row["items"]), []).append(row)
+def hindsight(rows, of):
+    """What the median of all other batches of the same size in the same places, later ones too, would have missed by in
+    some, in percent: what this machine's own unrest leaves to any prediction."""
+    def kind(row):
+        return row["by"] if isinstance(row["by"], str) else "both", row["items"]
+
     missed = actual = 0.0
-    for group in alike.values():
-        for row in group if len(group) > 1 else []:
-            missed += abs(median([other["actual"] for other in group if other is not row]) - row["actual"])
+    for row in of:
+        others = [other["actual"] for all_of in rows.values() for other in all_of
+                  if other is not row and kind(other) == kind(row)]
+        if others:
+            missed += abs(median(others) - row["actual"])
             actual += row["actual"]
     return 100 * missed / actual if actual else 0.0
 
@@ -421,21 +422,21 @@ def main():
             for name, of in rows.items():
                 steady = [row for row in of if row["steady"]]
                 print(f"{name}: PMAE of T_s {pmae(of):.1f} %, T_s {spread([row['actual'] for row in of])} s; at the machine's "
-                      f"usual pace {f'{pmae(steady):.1f} % of {len(steady)}' if steady else 'none'}", flush=True)
+                      f"usual pace {f'{pmae(steady):.1f} % of {len(steady)}' if steady else 'none'}; the median of all "
+                      f"others alike would have missed by {hindsight(rows, of):.1f} %", flush=True)
             everything = [row for of in rows.values() for row in of]
-            print(f"the median of all other batches of the same size in the same places would have missed by "
-                  f"{hindsight(rows):.1f} %", flush=True)
             paces = sorted(one for row in everything for one in row["paces"])
             print(f"this machine's pace: a fixed loop took {1e3 * paces[0]:.1f} to {1e3 * paces[-1]:.1f} ms, mostly "
                   f"{1e3 * paces[len(paces) // 10]:.1f} to {1e3 * paces[-len(paces) // 10]:.1f}", flush=True)
-            print(f"all: PMAE of T_s {pmae(everything):.1f} % over {len(everything)} batches; median error "
+            print(f"all: PMAE of T_s {pmae(everything):.1f} % over {len(everything)} batches (the median of all others alike: "
+                  f"{hindsight(rows, everything):.1f} %); median error "
                   f"{100 * median([abs(row['predicted'] - row['actual']) / row['actual'] for row in everything]):.1f} %")
             found = faults(gateway, wire, campus, packages)
         if campus.cluster:
             until("no pod is left over", lambda: not campus.pods())
         record("link", {"cluster": campus.cluster, "rows": rows, "faults": found,
                         "pmae": {name: pmae(of) for name, of in rows.items()}, "pmae_all": pmae(everything),
-                        "hindsight": hindsight(rows)})
+                        "hindsight": {name: hindsight(rows, of) for name, of in rows.items()}})
     finally:
         wire.remove()
         if relay:

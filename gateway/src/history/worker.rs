@@ -324,4 +324,20 @@ mod tests {
                 .is_empty()
         );
     }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_takes_nothing_along_that_waits_behind_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let history = History::open(&folder.path().join("stoic.db")).expect("opens");
+        let broken =
+            history.ask(|connection| Ok(connection.execute_batch("DROP TABLE measurements")?));
+        broken.await.expect("a history that cannot measure");
+        history.measured(Measurement::default());
+        let object = FunctionObject::parse(
+            "apiVersion: stoic.dev/v1\nkind: Function\nmetadata: {name: hi}\nspec: {command: [x]}",
+        )
+        .expect("valid");
+        history.put_function(&object, 1.0).await.expect("stored");
+        assert_eq!(history.functions().await.expect("read").len(), 1);
+    }
 }
