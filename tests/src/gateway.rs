@@ -384,12 +384,14 @@ impl Gateway {
         &self.data
     }
 
-    /// Its database, read only.
+    /// Its database, read only, with all that was recorded until now.
     ///
     /// # Panics
     /// It cannot be opened.
     #[must_use]
     pub fn database(&self) -> rusqlite::Connection {
+        // What nobody waits for is written when somebody asks what is.
+        let _ = self.get("/v1/measurements?limit=1");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         rusqlite::Connection::open_with_flags(self.data.join("stoic.db"), flags)
             .expect("the gateway made a database")
