@@ -47,6 +47,11 @@ class Namespace:
         return self
 
     def __exit__(self, *_):
+        # The gateway is gone by now: what a failure left over has a finalizer that nobody takes off any more.
+        left = subprocess.run(["kubectl", "-n", self.name, "get", KIND, "-o", "name"], check=False, capture_output=True, text=True)
+        for name in left.stdout.split():
+            subprocess.run(["kubectl", "-n", self.name, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'],
+                           check=False, capture_output=True)
         subprocess.run(["kubectl", "delete", "namespace", self.name, "--wait=false"], check=False, capture_output=True)
 
     def kubectl(self, *arguments):
@@ -98,9 +103,10 @@ def scale():
             figures = {"functions": FUNCTIONS, "pods": PODS, "empty_mib": resident(gateway.process.pid)}
 
             def ready():
-                status = [one["status"] for one in namespace.get(KIND)["items"]]
+                # One that was applied a moment ago has no status yet.
+                status = [one.get("status", {}) for one in namespace.get(KIND)["items"]]
                 return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in one.get("conditions", []))
-                           for one in status if one)
+                           for one in status)
 
             def converge(what, objects, test, patience=900):
                 cpu, begun = cpu_seconds(gateway.process.pid), time.perf_counter()
