@@ -87,9 +87,17 @@ impl Pod {
         if self.headers {
             answer.headers_mut().extend(SAID.map(fixed));
         }
-        Ok(answer.map(|body| Passing {
-            body,
-            held: Some((sender, self)),
+        Ok(answer.map(|body| {
+            let ended = body.is_end_stream();
+            let mut passing = Passing {
+                body,
+                held: Some((sender, self)),
+            };
+            // An empty one is not asked for what it holds.
+            if ended {
+                passing.end();
+            }
+            passing
         }))
     }
 }
