@@ -88,13 +88,12 @@ impl Pod {
             answer.headers_mut().extend(SAID.map(fixed));
         }
         Ok(answer.map(|body| {
-            let ended = body.is_end_stream();
             let mut passing = Passing {
                 body,
                 held: Some((sender, self)),
             };
             // An empty one is not asked for what it holds.
-            if ended {
+            if passing.body.is_end_stream() {
                 passing.end();
             }
             passing
