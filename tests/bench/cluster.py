@@ -49,8 +49,8 @@ class Namespace:
     def __exit__(self, *_):
         # The gateway is gone by now: what a failure left over has a finalizer that nobody takes off any more.
         left = subprocess.run(["kubectl", "-n", self.name, "get", KIND, "-o", "name"], check=False, capture_output=True, text=True)
-        for name in left.stdout.split():
-            subprocess.run(["kubectl", "-n", self.name, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'],
+        if names := left.stdout.split():
+            subprocess.run(["kubectl", "-n", self.name, "patch", *names, "--type=merge", "-p", '{"metadata":{"finalizers":null}}'],
                            check=False, capture_output=True)
         subprocess.run(["kubectl", "delete", "namespace", self.name, "--wait=false"], check=False, capture_output=True)
 
